@@ -1,0 +1,62 @@
+"""The developer's tree: scanned with its ignore rules, and git's word on what is not committed yet."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from codesync.config import Settings
+from codesync.delta import Manifest, ManifestCache, Rules, ScanError, scan
+from codesync.errors import UserError
+
+GIT_SECONDS = 5.0
+
+
+class Source:
+    """An app root. `manifest` is what the last `scan` found."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.root = settings.app_root
+        name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:32]
+        self._cache_path = Path(settings.cache_dir, "scan", name)
+        self.manifest = Manifest.of(())
+        self._rules: Rules | None = None
+
+    def scan(self) -> Manifest:
+        """Read the tree; only what has changed since the last scan is hashed. Raises UserError."""
+        try:
+            self._rules = Rules.for_root(self.root)
+            cache = ManifestCache(str(self._cache_path))
+            self.manifest = scan(self.root, rules=self._rules, cache=cache)
+            cache.save()
+        except ScanError as error:
+            raise UserError(f"{error}; check app_root") from error
+        return self.manifest
+
+    def ignored(self, path: bytes, is_directory: bool) -> bool:
+        """Whether the rules of the last scan ignore a path, there or not."""
+        assert self._rules is not None, "scan comes first"
+        return self._rules.ignored(path, is_directory)
+
+    def git_summary(self) -> str:
+        """Return git's one line on uncommitted changes; "" without git or outside a work tree."""
+        git = shutil.which("git")
+        if git is None or not _in_work_tree(self.root):
+            return ""
+        command = [git, "-C", self.root, "diff", "--shortstat", "HEAD", "--", "."]
+        env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+        try:
+            done = subprocess.run(
+                command, capture_output=True, timeout=GIT_SECONDS, check=False, env=env, text=True
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _in_work_tree(root: str) -> bool:
+    path = Path(root)
+    return any((directory / ".git").exists() for directory in (path, *path.parents))

@@ -1,0 +1,303 @@
+"""Settings: what arguments, environment and project file say, read once, checked and frozen.
+
+Beside the launcher this is the only reader of the environment. The first of these that says something wins:
+
+    an argument > CODESYNC_* > the project file > BIFROST_* (names of earlier deployments) > the default
+
+An empty variable says nothing. `CODESYNC_APP_ROOT` is the launcher's alone: it names the directory in the
+container, never the developer's. The key comes from the environment alone, and no `repr` shows it.
+"""
+
+import getpass
+import json
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from codesync.errors import UserError
+
+PROJECT_FILES = (".codesync.json", ".bifrost.json")
+PROJECT_FIELDS = ("app_id", "deployment_id", "app_root", "proxy_url")
+DEFAULT_FILES_DIR = "/app-files"
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_KEY = re.compile(r"[\x21-\x7e]+")
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_LOOPBACK = ("localhost", "::1")
+_INIT = "run `codesync init` in the application's directory"
+
+
+class ConfigError(UserError):
+    """A setting is missing or malformed. `setting` names it as `Settings` does, "" where it is the project file."""
+
+    def __init__(self, message: str, setting: str = "") -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a part needs to know. A part that has no use for a field finds "" in it."""
+
+    api_key: str = field(repr=False)  # "": none, as a proxy on loopback may allow
+    proxy_url: str  # ws or wss, with its path prefix, without a slash at the end
+    app_id: str
+    deployment_id: str
+    app_root: str = ""  # absolute, symlinks resolved
+    source: str = ""  # who pushes, one line: user@host:app root
+    files_dir: str = ""
+    cache_dir: str = ""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project file: its path, the directory it is in, and what it says of PROJECT_FIELDS."""
+
+    path: str
+    directory: str
+    values: Mapping[str, str]
+
+    @property
+    def app_root(self) -> str:
+        """The directory to push: `app_root` relative to the file, else where the file is."""
+        return os.path.realpath(os.path.join(self.directory, self.values.get("app_root", "")))
+
+
+def load(
+    *,
+    app_root: str | None = None,
+    app_id: str | None = None,
+    deployment_id: str | None = None,
+    proxy_url: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    cwd: str | None = None,
+) -> Settings:
+    """Return the settings of a push from the developer's machine.
+
+    The project file is looked for in `app_root`, or from `cwd` upwards; without one `cwd` itself is pushed.
+
+    Raises:
+        ConfigError: what is missing or malformed, and where it can be set.
+    """
+    project = _project_for(app_root, cwd or os.getcwd())
+    root = _app_root(app_root, project, cwd or os.getcwd(), environ)
+    arguments = {"app_id": app_id, "deployment_id": deployment_id, "proxy_url": proxy_url}
+    settings = _Reader(environ, arguments, project.values if project else {})
+    return _remote(settings, app_root=root, source=_source(settings, root), cache_dir=_cache_dir(environ))
+
+
+def load_sidecar(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings of a sidecar: from the environment alone, no project file. Raises ConfigError."""
+    settings = _Reader(environ, {}, {})
+    return _remote(settings, files_dir=os.path.abspath(settings.get("files_dir") or DEFAULT_FILES_DIR))
+
+
+def accepted_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the keys a server accepts: CODESYNC_API_KEY, several (old and new) parted by blanks. Raises ConfigError."""
+    keys = (_Reader(environ, {}, {}).get("api_key") or "").split()
+    return tuple(_checked_key(key) for key in keys)
+
+
+def find_project(start: str) -> Project | None:
+    """Return the nearest project file, from `start` upwards.
+
+    Raises:
+        ConfigError: it is malformed, or above `start` and another user's: its proxy would be given our key.
+    """
+    directory = start = os.path.abspath(start)
+    while True:
+        if project := read_project(directory):
+            if directory != start and os.lstat(project.path).st_uid not in (0, os.geteuid()):
+                message = f"{project.path} belongs to another user; to use it, pass app_root {directory}"
+                raise ConfigError(message)
+            return project
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return None
+        directory = parent
+
+
+def read_project(directory: str) -> Project | None:
+    """Return the project file of that very directory, `.codesync.json` before `.bifrost.json`. Raises ConfigError."""
+    for name in PROJECT_FILES:
+        path = os.path.join(directory, name)
+        try:
+            with open(path, "rb") as file:
+                return Project(path, directory, _project_values(path, file.read()))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
+    return None
+
+
+def write_project(directory: str, values: Mapping[str, str], *, force: bool = False) -> str:
+    """Write `.codesync.json` and return its path. Raises ConfigError: a value is malformed, or a file is there."""
+    path = os.path.join(directory, PROJECT_FILES[0])
+    for name, value in values.items():
+        _CHECKS.get(name, str)(value)
+    text = json.dumps(dict(values), indent=2) + "\n"
+    try:
+        with open(path, "w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ConfigError(f"{path} is there already; pass --force to replace it") from error
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}; name a directory with --app-root"
+        ) from error
+    return path
+
+
+class _Reader:
+    """One setting by name, from the sources in their order."""
+
+    def __init__(
+        self, environ: Mapping[str, str], arguments: Mapping[str, str | None], project: Mapping[str, str]
+    ) -> None:
+        self._environ = environ
+        self._arguments = arguments
+        self._project = project
+
+    def get(self, name: str) -> str:
+        """Return the value, "" where nobody says one."""
+        variable = name.upper()
+        return (
+            self._arguments.get(name)
+            or self._environ.get(f"CODESYNC_{variable}", "").strip()
+            or self._project.get(name)
+            or self._environ.get(f"BIFROST_{variable}", "").strip()
+        )
+
+
+def _remote(settings: _Reader, **local: str) -> Settings:
+    """Build the settings of whoever talks to a proxy; `local` are the fields that need no proxy."""
+    names = ("app_id", "deployment_id", "proxy_url")
+    values = {name: settings.get(name) for name in names}
+    if missing := [name for name in names if not values[name]]:
+        variables = ", ".join(f"CODESYNC_{name.upper()}" for name in missing)
+        where = f"set {variables}" if "files_dir" in local else f"{_INIT}, or set {variables}"
+        raise ConfigError(f"no {', '.join(missing)}: {where}", missing[0])
+    url = _checked_url(values["proxy_url"])
+    key = settings.get("api_key")
+    if not key and not is_loopback(urlsplit(url).hostname or ""):
+        message = "no API key: set CODESYNC_API_KEY to a key that the proxy was started with"
+        raise ConfigError(message, "api_key")
+    return Settings(
+        api_key=_checked_key(key) if key else "",
+        proxy_url=url,
+        app_id=_checked_id("app_id", values["app_id"]),
+        deployment_id=_checked_id("deployment_id", values["deployment_id"]),
+        **local,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address can only mean this machine."""
+    return host in _LOOPBACK or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+
+
+def _project_for(app_root: str | None, cwd: str) -> Project | None:
+    """The project file that speaks of what is pushed; one further up counts if it names this `app_root`."""
+    if app_root is None:
+        return find_project(cwd)
+    root = os.path.realpath(os.path.join(cwd, app_root))
+    project = find_project(root)
+    return project if project and root in (project.directory, project.app_root) else None
+
+
+def _app_root(argument: str | None, project: Project | None, cwd: str, environ: Mapping[str, str]) -> str:
+    if argument is not None:
+        root = os.path.realpath(os.path.join(cwd, argument))
+    elif project is not None:
+        root = project.app_root
+    else:
+        root = os.path.realpath(cwd)
+        if root in ("/", os.path.realpath(environ.get("HOME") or "/")):
+            raise ConfigError(
+                f"no project file, and {root} is no application: {_INIT}, or pass app_root", "app_root"
+            )
+    if not os.path.isdir(root):
+        origin = f" (named by {project.path})" if project and argument is None else ""
+        raise ConfigError(
+            f"app_root {root}{origin} is not a directory; name the one that holds the code", "app_root"
+        )
+    return root
+
+
+def _source(settings: _Reader, root: str) -> str:
+    if named := settings.get("source"):
+        return " ".join(named.split())
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.geteuid())
+    return f"{user}@{socket.gethostname()}:{root}"
+
+
+def _cache_dir(environ: Mapping[str, str]) -> str:
+    base = environ.get("XDG_CACHE_HOME") or os.path.join(
+        environ.get("HOME") or os.path.expanduser("~"), ".cache"
+    )
+    return os.path.join(base, "codesync")
+
+
+def _project_values(path: str, data: bytes) -> dict[str, str]:
+    try:
+        found: Any = json.loads(data)
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is not JSON ({error}); mend it, or write it anew: codesync init --force"
+        ) from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} must hold one JSON object with {', '.join(PROJECT_FIELDS)}")
+    if "api_key" in found and path.endswith(PROJECT_FILES[0]):
+        raise ConfigError(f"{path} holds api_key: take it out, and set CODESYNC_API_KEY in the environment")
+    values = {name: found[name] for name in PROJECT_FIELDS if found.get(name) is not None}
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise ConfigError(f"{path}: {name} must be a string, not {json.dumps(value)[:60]}", name)
+    return values
+
+
+def _checked_id(name: str, value: str) -> str:
+    if not _ID.fullmatch(value) or value in (".", ".."):
+        message = f"{name} {value[:140]!r} is malformed: use 1 to 128 of letters, digits, '.', '_' and '-'"
+        raise ConfigError(message, name)
+    return value
+
+
+def _checked_key(value: str) -> str:
+    if not _KEY.fullmatch(value):
+        message = "CODESYNC_API_KEY is malformed: a key is printable ASCII without blanks"
+        raise ConfigError(message, "api_key")
+    return value
+
+
+def _checked_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        if _is_proxy_url(parts):
+            return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        pass
+    message = f"proxy_url {value[:200]!r} is malformed: write it as https://proxy.example.com or ws://host:8000/prefix"
+    raise ConfigError(message, "proxy_url")
+
+
+def _is_proxy_url(parts: SplitResult) -> bool:
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc)
+    return (
+        plain and parts.scheme in _SCHEMES and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    )
+
+
+_CHECKS = {
+    "app_id": lambda value: _checked_id("app_id", value),
+    "deployment_id": lambda value: _checked_id("deployment_id", value),
+    "proxy_url": _checked_url,
+}

@@ -1,0 +1,233 @@
+"""What a push changes: one pure function of two trees and the ignore rules, and the guards around it.
+
+This file reads no disk, no clock and no socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from codesync.delta.manifest import Difference, Entry, Kind, Manifest, difference
+from codesync.errors import UserError
+
+Modes = Literal["executable", "exact"]
+Ignored = Callable[[bytes, bool], bool]
+
+MASS_DELETE_PATHS = 20
+LARGE_BYTES = 64 * 1024 * 1024
+DEPENDENCY_DIRECTORIES = (b".venv", b"node_modules")
+_NAMED = 5  # paths that a guard's message spells out
+
+
+class GuardError(UserError):
+    """A push that looks like an accident. `override` is the argument that allows it, "" where none does."""
+
+    def __init__(self, message: str, *, override: str, paths: tuple[bytes, ...] = ()) -> None:
+        super().__init__(message)
+        self.override = override
+        self.paths = paths
+
+
+@dataclass(frozen=True)
+class Plan:
+    """From `base`, the replica's tree, to `target`, what it shall be; `tracked` are the source's paths then."""
+
+    base: Manifest
+    target: Manifest
+    base_tracked: frozenset[bytes]
+    tracked: frozenset[bytes]
+
+    @cached_property
+    def difference(self) -> Difference:
+        """What changes, moves told apart from deletes and adds."""
+        return difference(self.base, self.target, exact=True)
+
+    @property
+    def changes_tree(self) -> bool:
+        """Whether the replica's files change at all (else at most `tracked` does)."""
+        return any(self.difference)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to tell the replica."""
+        return not self.changes_tree and self.tracked == self.base_tracked
+
+    @cached_property
+    def least_bytes(self) -> int:
+        """Content bytes that no basis can spare: what is added, and what files have grown by."""
+        found = self.difference
+        added = sum(self.target[path].size for path in found.added)
+        grown = sum(max(0, self.target[path].size - self.base[path].size) for path in found.modified)
+        return added + grown
+
+
+def plan(
+    source: Manifest,
+    replica: Manifest,
+    tracked: frozenset[bytes],
+    ignored: Ignored,
+    *,
+    mirror: bool = False,
+    modes: Modes = "executable",
+) -> Plan:
+    """Say what the replica's tree shall be once `source` is pushed.
+
+    `tracked` are the paths of the source of the last kept push; `ignored(path, is_directory)` are the source's
+    rules. With `mirror`, known paths that were never tracked go too. What the rules ignore is never deleted.
+
+    Raises:
+        GuardError: a file of the source stands where the replica has a directory holding paths that must stay.
+    """
+    target = {entry.path: entry for entry in replica}
+    for entry in source:
+        target[entry.path] = _merged(entry, replica.get(entry.path), modes)
+    for path in _deletes(source, replica, tracked, ignored, mirror=mirror):
+        del target[path]
+    _keep_parents(target, replica)
+    _refuse_clashes(target, source)
+    left_out = {skipped.path for skipped in source.skipped}
+    still_tracked = frozenset(path for path in tracked if _covered(path, left_out))
+    return Plan(replica, Manifest.of(target.values()), tracked, frozenset(source.paths) | still_tracked)
+
+
+def _merged(new: Entry, old: Entry | None, modes: Modes) -> Entry:
+    """`new` as it will stand on the replica; `old` itself where nothing about it counts as a change."""
+    mode = _mode(new, old, modes)
+    if old is None or old.kind != new.kind:
+        return replace(new, mode=mode)
+    if (old.digest, old.target) == (new.digest, new.target):
+        return old if mode == old.mode else replace(old, mode=mode)
+    return replace(new, mode=mode)
+
+
+def _mode(new: Entry, old: Entry | None, modes: Modes) -> int:
+    if new.kind == Kind.SYMLINK:
+        return new.mode
+    if modes == "exact":
+        return new.mode & 0o777
+    if old is None or old.kind != new.kind:
+        return 0o755 if new.kind == Kind.DIRECTORY or new.mode & 0o100 else 0o644
+    if new.kind == Kind.DIRECTORY or bool(new.mode & 0o100) == bool(old.mode & 0o100):
+        return old.mode
+    return old.mode | 0o100 | (old.mode & 0o044) >> 2 if new.mode & 0o100 else old.mode & ~0o111
+
+
+def _deletes(
+    source: Manifest, replica: Manifest, tracked: frozenset[bytes], ignored: Ignored, *, mirror: bool
+) -> list[bytes]:
+    left_out = {skipped.path for skipped in source.skipped}
+    return [
+        entry.path
+        for entry in replica
+        if (mirror or entry.path in tracked)
+        and entry.path not in source
+        and not _covered(entry.path, left_out)
+        and not ignored(entry.path, entry.kind == Kind.DIRECTORY)
+    ]
+
+
+def _covered(path: bytes, roots: set[bytes]) -> bool:
+    """Whether `path` is one of `roots` or lies below one."""
+    return bool(roots) and any(ancestor in roots for ancestor in (path, *_parents(path)))
+
+
+def _parents(path: bytes) -> Iterable[bytes]:
+    while (cut := path.rfind(b"/")) > 0:
+        path = path[:cut]
+        yield path
+
+
+def _keep_parents(target: dict[bytes, Entry], replica: Manifest) -> None:
+    """A directory that still holds something known stays, whoever deleted it."""
+    for path in list(target):
+        for parent in _parents(path):
+            if parent in target:
+                break
+            target[parent] = replica[parent]
+
+
+def _refuse_clashes(target: dict[bytes, Entry], source: Manifest) -> None:
+    for path in target:
+        for parent in _parents(path):
+            if target[parent].kind != Kind.DIRECTORY and parent in source:
+                message = (
+                    f"{show(parent)} is no directory in the source, but on the replica it is one and holds "
+                    f"{show(path)}, which this push must not delete; rename {show(parent)}, or delete "
+                    f"{show(path)} where the application runs"
+                )
+                raise GuardError(message, override="", paths=(parent, path))
+
+
+def check_deletes(plan: Plan, source: Manifest, *, allow_mass_delete: bool) -> None:
+    """Refuse an empty source, and deletes of more than 20 paths and more than half of the known tree."""
+    if allow_mass_delete:
+        return
+    deleted = plan.difference.deleted
+    if not len(source) and len(plan.base):
+        message = (
+            "the source is empty; check app_root, or pass allow_mass_delete if the tree shall be emptied"
+        )
+        raise GuardError(message, override="allow_mass_delete", paths=deleted)
+    if len(deleted) > MASS_DELETE_PATHS and 2 * len(deleted) > len(plan.base):
+        message = (
+            f"this push deletes {len(deleted)} of {len(plan.base)} known paths ({_some(deleted)}); "
+            "check app_root, or pass allow_mass_delete if that is meant"
+        )
+        raise GuardError(message, override="allow_mass_delete", paths=deleted)
+
+
+def check_size(plan: Plan, *, allow_large: bool, wire_bytes: int = 0) -> None:
+    """Refuse more than 64 MiB to send (by the plan, or `wire_bytes` once measured), and new dependency trees."""
+    if allow_large:
+        return
+    size = max(plan.least_bytes, wire_bytes)
+    if size > LARGE_BYTES:
+        largest = sorted(plan.difference.added, key=lambda path: -plan.target[path].size)
+        message = (
+            f"this push sends {size / 2**20:.0f} MiB, more than {LARGE_BYTES // 2**20} MiB ({_some(largest)}); "
+            "ignore what is not code in .codesyncignore, or pass allow_large"
+        )
+        raise GuardError(message, override="allow_large", paths=tuple(largest))
+    found = [p for p in plan.difference.added if not set(DEPENDENCY_DIRECTORIES).isdisjoint(p.split(b"/"))]
+    if found:
+        message = (
+            f"this push adds {len(found)} paths of installed dependencies ({_some(found)}); "
+            "ignore them in .codesyncignore, or pass allow_large"
+        )
+        raise GuardError(message, override="allow_large", paths=tuple(found))
+
+
+def check_conflict(plan: Plan, *, mine: str, last: str, last_at: str, push_id: str, take_over: bool) -> None:
+    """Refuse to replace another source's push. `last` is that source ("" where none), `last_at` when it was."""
+    if take_over or not last or last == mine or not plan.changes_tree:
+        return
+    message = (
+        f"conflict: the last push ({push_id}) came from {last} at {last_at} and its tree differs from this one "
+        f"({mine}); fetch those changes first, or pass take_over to replace them"
+    )
+    raise GuardError(message, override="take_over")
+
+
+def show(path: bytes) -> str:
+    """Turn a path into text for a person: UTF-8, anything odd escaped."""
+    return (
+        path.decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
+        if _odd(path)
+        else path.decode()
+    )
+
+
+def _odd(path: bytes) -> bool:
+    try:
+        return not path.decode().isprintable()
+    except UnicodeDecodeError:
+        return True
+
+
+def _some(paths: Iterable[bytes]) -> str:
+    listed = list(paths)
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return ", ".join(show(path) for path in listed[:_NAMED]) + more

@@ -1,0 +1,145 @@
+"""What messages are made of: trees, replicas, reports. Frozen, compared by value, free of behaviour."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from codesync.protocol.fields import (
+    Count,
+    Hex,
+    Id,
+    Launcher,
+    OptionalId,
+    Path,
+    ReplicaStatus,
+    Seconds,
+    Text,
+    TrialPhase,
+)
+
+Scalar = str | int | float | bool | None
+
+
+class TreeRef(NamedTuple):
+    """A tree together with which of its paths are tracked: what a batch starts at and leads to."""
+
+    tree_id: Hex
+    tracked_id: Hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """The one push that a replica holds and has not committed."""
+
+    push_id: Id
+    phase: TrialPhase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One committed generation of a replica. Generation 0, when remembered, has the push_id `GENERATION_0`.
+
+    `at` is in Unix seconds. `restores` is the push_id whose tree a rollback brought back, else empty.
+    """
+
+    push_id: Id
+    generation: Count
+    tree: TreeRef
+    description: Text = ""
+    source: Text = ""
+    at: Seconds = 0.0
+    restores: OptionalId = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a push ended on a replica, as long as it remembers; `tree` is the replica's tree afterwards."""
+
+    push_id: Id
+    source_tree_id: Hex
+    status: ReplicaStatus
+    tree: TreeRef | None = None
+    generation: Count = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: Text = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaState:
+    """All that a sidecar tells about itself. `tree` is the committed tree; `results` are newest last, as `history`."""
+
+    id: Id
+    tree: TreeRef
+    generation: Count = 0
+    image: Text = ""
+    gen0: Text = "none"
+    launcher: Launcher = "absent"
+    health: bool = False
+    app: Mapping[str, Scalar] = field(default_factory=dict)
+    trial: Trial | None = None
+    notes: tuple[Text, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+    results: tuple[Result, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaReport:
+    """What a push did on one replica. `drift` are paths, `timings_ms` whole milliseconds by step."""
+
+    id: Id
+    status: ReplicaStatus
+    generation: Count = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    log_tail: tuple[Text, ...] = ()
+    drift: tuple[Path, ...] = ()
+    timings_ms: Mapping[str, int] = field(default_factory=dict)
+    reason: Text = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastPush:
+    """The last push (or rollback) that a deployment kept."""
+
+    push_id: Id
+    source: Text
+    description: Text
+    at: Seconds
+    tree: TreeRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Busy:
+    """Who holds the deployment, since when (Unix seconds)."""
+
+    push_id: Id
+    source: Text
+    since: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentState:
+    """All that the proxy knows of a deployment. The replicas' `results` are left out here."""
+
+    app_id: Id
+    deployment_id: Id
+    replicas: tuple[ReplicaState, ...] = ()
+    last_push: LastPush | None = None
+    busy: Busy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRef:
+    """One batch of a push: the replicas at `base` get it. All batches of a push have the same `target`."""
+
+    base: TreeRef
+    target: TreeRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why an Outcome is `failed`: a `Code` and one line for people."""
+
+    code: Text
+    message: Text

@@ -1,0 +1,83 @@
+"""The sidecar's process: keeps a connection to the proxy, hands messages to the replica, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from pathlib import Path
+
+from codesync.connection import SOFTWARE, ConnectError, Connection, Disconnected, backoff, connect, endpoint
+from codesync.protocol import VERSIONS, Hello, Message
+from codesync.pyz import build_pyz
+from codesync.sidecar.replica import Replica
+from codesync.sidecar.store import Store
+from codesync.sidecar.volume import Volume, write_atomically
+
+QUIET_SECONDS = 3600.0  # the websocket's own pings notice a dead proxy much earlier
+
+log = logging.getLogger("codesync.sidecar")
+
+
+async def run(*, files_dir: str, proxy_url: str, app_id: str, deployment_id: str, api_key: str) -> None:
+    """Serve one replica until cancelled.
+
+    Raises StoreError when the volume cannot be used, ConnectError when the proxy refuses us for good.
+    """
+    store = await asyncio.to_thread(Store.open, files_dir)
+    try:
+        await asyncio.to_thread(_offer_launcher, store.volume)
+        service = _Service(store, endpoint(proxy_url, "sidecar", app_id, deployment_id), api_key)
+        await service.run()
+    finally:
+        store.close()
+
+
+def _offer_launcher(volume: Volume) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        draft = Path(directory, "launcher.pyz")
+        build_pyz(str(draft))
+        write_atomically(volume.pyz, draft.read_bytes())
+
+
+class _Service:
+    def __init__(self, store: Store, url: str, api_key: str) -> None:
+        self._url = url
+        self._api_key = api_key
+        self._connection: Connection | None = None
+        self._replica = Replica(store, self._send)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._replica.launcher.run())
+            tasks.create_task(self._stay_connected())
+
+    async def _stay_connected(self) -> None:
+        waits = backoff()
+        while True:
+            try:
+                hello = Hello(versions=VERSIONS, software=SOFTWARE, replica=self._replica.state)
+                async with connect(self._url, self._api_key, hello) as (connection, _):
+                    log.info("connected to %s as replica %s", self._url, self._replica.store.state.replica)
+                    waits = backoff()
+                    self._connection = connection
+                    await self._listen(connection)
+            except (ConnectError, Disconnected) as error:
+                if isinstance(error, ConnectError) and error.final:
+                    raise
+                log.warning("%s", error)
+            finally:
+                self._connection = None
+            await asyncio.sleep(next(waits))
+
+    async def _listen(self, connection: Connection) -> None:
+        while True:
+            await self._replica.handle(await connection.receive(within=QUIET_SECONDS, what="the next push"))
+
+    async def _send(self, message: Message) -> None:
+        """Say it if somebody is there; a lost proxy asks again with our next hello."""
+        if self._connection is not None:
+            try:
+                await self._connection.send(message)
+            except Disconnected as error:
+                log.warning("%s", error)

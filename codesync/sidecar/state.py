@@ -1,0 +1,112 @@
+"""`.sidecar/state`: the one authority on what is committed on a replica, as typed records and as JSON.
+
+This file knows the format only; `store.py` reads and writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+VERSION = 1
+KEPT_RESULTS = 64
+
+
+class StateError(Exception):
+    """The state file is damaged or of another version; nothing has been touched."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One committed tree. Generation 0 is the image's and has the push_id ""."""
+
+    push_id: str
+    generation: int
+    tree_id: str
+    tracked_id: str
+    description: str = ""
+    source: str = ""
+    at: float = 0.0  # unix seconds
+    restores: str = ""  # the push_id a rollback went back to
+    displaced: tuple[str, ...] = ()  # digests this commit moved from current/ into the history's objects
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The one staged push. A trial that a start of the sidecar finds here is an orphan."""
+
+    push_id: str
+    base: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a push_id, for whoever asks again."""
+
+    push_id: str
+    source_tree_id: str
+    status: str
+    tree_id: str
+    tracked_id: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class State:
+    """All of `.sidecar/state`. `history` is oldest first and ends with what is committed."""
+
+    replica: str
+    image: str = ""
+    gen0: str = ""
+    trial: Trial | None = None
+    history: tuple[Commit, ...] = ()
+    results: tuple[Result, ...] = ()
+    notes: tuple[str, ...] = ()
+    version: int = field(default=VERSION)
+
+    @property
+    def committed(self) -> Commit | None:
+        """The tree of `current/`; None before any tree is known."""
+        return self.history[-1] if self.history else None
+
+    def result(self, push_id: str) -> Result | None:
+        """The record of `push_id`, if it is among the last 64."""
+        return next((r for r in self.results if r.push_id == push_id), None)
+
+    def with_result(self, result: Result) -> tuple[Result, ...]:
+        """The records with `result` in place of an older one of the same push."""
+        others = tuple(r for r in self.results if r.push_id != result.push_id)
+        return (*others, result)[-KEPT_RESULTS:]
+
+    def to_bytes(self) -> bytes:
+        """JSON; `committed` is repeated at the top level, where the launcher looks for it."""
+        record: dict[str, Any] = asdict(self)
+        record["committed"] = asdict(self.committed) if self.committed else None
+        return json.dumps(record, indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> State:
+        """Read it back. Raises StateError."""
+        try:
+            record = json.loads(data)
+            version = record["version"]
+            if version != VERSION:
+                raise StateError(f"it has version {version}, this codesync reads {VERSION}")
+            record.pop("committed")
+            trial = record.pop("trial")
+            history = tuple(
+                Commit(**(c | {"displaced": tuple(c["displaced"])})) for c in record.pop("history")
+            )
+            results = tuple(Result(**r) for r in record.pop("results"))
+            notes = tuple(record.pop("notes"))
+            return cls(
+                trial=Trial(**trial) if trial else None,
+                history=history,
+                results=results,
+                notes=notes,
+                **record,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StateError(f"it is damaged ({error})") from error

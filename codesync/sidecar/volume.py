@@ -1,0 +1,61 @@
+"""Files on the shared volume: names, permissions, atomic writes.
+
+Directories are 2770 and files 0640: sidecar and application share a group. True modes live in the manifest.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+FILE_MODE = 0o640
+DIRECTORY_MODE = 0o2770
+
+
+class Volume:
+    """The paths of DESIGN 4.4 below `$CODESYNC_FILES_DIR`."""
+
+    def __init__(self, files_dir: str) -> None:
+        self.root = Path(files_dir)
+        self.current = self.root / "current"
+        self.sidecar = self.root / ".sidecar"
+        self.state = self.sidecar / "state"
+        self.lock = self.sidecar / "lock"
+        self.pyz = self.sidecar / "launcher.pyz"
+        self.manifests = self.sidecar / "manifest"
+        self.tracked = self.sidecar / "tracked"
+        self.trial = self.sidecar / "trial"
+        self.objects = self.sidecar / "history"
+        self.launcher = self.root / ".launcher"
+
+    def prepare(self) -> None:
+        """Make the directories that are missing. Raises OSError."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for directory in (
+            self.current,
+            self.sidecar,
+            self.manifests,
+            self.tracked,
+            self.objects,
+            self.launcher,
+        ):
+            directory.mkdir(exist_ok=True)
+            with suppress(PermissionError):  # made by the launcher's user, who gave it the same mode
+                directory.chmod(DIRECTORY_MODE)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`: after a crash it is the old or the new file, whole."""
+    draft = path.with_name(f".{path.name}.new")
+    with open(draft, "wb") as file:
+        os.fchmod(file.fileno(), FILE_MODE)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
