@@ -15,7 +15,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from codesync.errors import UserError
@@ -51,6 +51,13 @@ class Settings:
     source: str = ""  # who pushes, one line: user@host:app root
     files_dir: str = ""
     cache_dir: str = ""
+    config_home: str = (
+        ""  # where git's own settings of the user are, "": the usual place below the home directory
+    )
+
+    def endpoint(self, role: Literal["ide", "sidecar"]) -> str:
+        """Name the websocket of this deployment on that side of the proxy."""
+        return f"{self.proxy_url}/api/v1/push/{role}/{self.app_id}/{self.deployment_id}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,9 @@ def load(
     root = _app_root(app_root, project, cwd or os.getcwd(), environ)
     arguments = {"app_id": app_id, "deployment_id": deployment_id, "proxy_url": proxy_url}
     settings = _Reader(environ, arguments, project.values if project else {})
-    return _remote(settings, app_root=root, source=_source(settings, root), cache_dir=_cache_dir(environ))
+    source = _source(settings, root)
+    places = {"cache_dir": _cache_dir(environ), "config_home": config_home(environ)}
+    return _remote(settings, app_root=root, source=source, **places)
 
 
 def load_sidecar(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -100,6 +109,11 @@ def accepted_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """Return the keys a server accepts: CODESYNC_API_KEY, several (old and new) parted by blanks. Raises ConfigError."""
     keys = (_Reader(environ, {}, {}).get("api_key") or "").split()
     return tuple(_checked_key(key) for key in keys)
+
+
+def bare_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment without any setting of ours: what a process starts from that gets its own."""
+    return {name: value for name, value in environ.items() if not name.startswith(("CODESYNC_", "BIFROST_"))}
 
 
 def find_project(start: str) -> Project | None:
@@ -237,6 +251,11 @@ def _source(settings: _Reader, root: str) -> str:
     except (KeyError, OSError):  # a container's user without a name
         user = str(os.geteuid())
     return f"{user}@{socket.gethostname()}:{root}"
+
+
+def config_home(environ: Mapping[str, str] = os.environ) -> str:
+    """Return what XDG_CONFIG_HOME names, where git looks for ignore rules of the user; "" where it is not set."""
+    return environ.get("XDG_CONFIG_HOME", "")
 
 
 def _cache_dir(environ: Mapping[str, str]) -> str:

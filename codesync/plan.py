@@ -212,19 +212,9 @@ def check_conflict(plan: Plan, *, mine: str, last: str, last_at: str, push_id: s
 
 
 def show(path: bytes) -> str:
-    """Turn a path into text for a person: UTF-8, anything odd escaped."""
-    return (
-        path.decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
-        if _odd(path)
-        else path.decode()
-    )
-
-
-def _odd(path: bytes) -> bool:
-    try:
-        return not path.decode().isprintable()
-    except UnicodeDecodeError:
-        return True
+    """Turn a path into one line for a person: UTF-8, anything that cannot be printed escaped."""
+    text = path.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def _some(paths: Iterable[bytes]) -> str:

@@ -4,9 +4,10 @@
 Field by field and with sequence diagrams: docs/protocol.md.
 """
 
-from codesync.protocol.codec import MESSAGES, decode, encode, negotiate, wire_name
+from codesync.protocol.codec import MESSAGES, decode, encode, negotiate, size_of, wire_name
 from codesync.protocol.errors import Close, Code, ProtocolError
-from codesync.protocol.fields import is_id
+from codesync.protocol.fields import KEPT_STATUSES, is_id
+from codesync.protocol.fit import fit_deployment, fit_report, fit_state
 from codesync.protocol.limits import (
     GENERATION_0,
     HISTORY,
@@ -67,6 +68,7 @@ from codesync.protocol.values import (
 __all__ = [
     "GENERATION_0",
     "HISTORY",
+    "KEPT_STATUSES",
     "MAX_BATCHES",
     "MAX_CHUNK",
     "MAX_ID",
@@ -123,7 +125,11 @@ __all__ = [
     "Welcome",
     "decode",
     "encode",
+    "fit_deployment",
+    "fit_report",
+    "fit_state",
     "is_id",
     "negotiate",
+    "size_of",
     "wire_name",
 ]

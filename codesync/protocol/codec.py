@@ -57,6 +57,11 @@ def decode(data: bytes) -> Message:
     return message
 
 
+def size_of(value: object) -> int:
+    """Bytes that a message or a value takes on the wire."""
+    return len(msgpack.packb(_plain(value)))
+
+
 def negotiate(versions: tuple[int, ...]) -> int:
     """The highest version both sides speak; ProtocolError with the code `version` when there is none."""
     common = set(versions) & set(VERSIONS)

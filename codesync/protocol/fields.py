@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from codesync.protocol.limits import MAX_CHUNK, MAX_ID, MAX_TEXT
+from codesync.protocol.limits import MAX_CHUNK, MAX_ID, MAX_NAME, MAX_TEXT
 
 _ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_ID}}}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{0,64}", re.ASCII)
@@ -34,7 +34,8 @@ def one_of(*words: str) -> Rule:
     return Rule("one of " + ", ".join(words), frozenset(words).__contains__)
 
 
-REPLICA_STATUSES = ("healthy", "running", "stored", "no_changes", "rolled_back", "failed")
+KEPT_STATUSES = ("no_changes", "healthy", "running", "stored")  # from best to worst
+REPLICA_STATUSES = (*KEPT_STATUSES, "rolled_back", "failed")
 
 Id = Annotated[str, Rule("an id: 1 to 128 of A-Z a-z 0-9 . _ -", is_id)]
 OptionalId = Annotated[str, Rule("an id or empty", lambda text: not text or is_id(text))]
@@ -42,6 +43,7 @@ Hex = Annotated[
     str, Rule("lower-case hex of at most 64 digits", lambda text: _HEX.fullmatch(text) is not None)
 ]
 Text = Annotated[str, Rule(f"a text of at most {MAX_TEXT} characters", lambda text: len(text) <= MAX_TEXT)]
+Name = Annotated[str, Rule(f"a text of at most {MAX_NAME} characters", lambda text: len(text) <= MAX_NAME)]
 Count = Annotated[int, Rule("a number from 0 to 2^53", lambda number: 0 <= number <= 1 << 53)]
 Seconds = Annotated[float, Rule("a finite number", math.isfinite)]
 Bytes = Annotated[bytes, Rule(f"at most {MAX_CHUNK} bytes", lambda data: len(data) <= MAX_CHUNK)]

@@ -6,6 +6,7 @@ VERSIONS = (1,)
 MAX_MESSAGE = 512 * 1024  # bytes of one encoded message
 MAX_CHUNK = 256 * 1024  # bytes of `data` in one Chunk or Answer
 MAX_ID = 128  # characters of an app_id, deployment_id, replica id, push_id
+MAX_NAME = 512  # characters of a short text: an image, a step, a code
 MAX_TEXT = 64 * 1024  # characters of any one text
 MAX_REPLICAS = 64  # sidecars of one deployment
 MAX_BATCHES = 64  # batches of one push

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from codesync.protocol.fields import (
+    KEPT_STATUSES,
     Bytes,
     Count,
     Hex,
     Id,
+    Name,
     OptionalId,
     OutcomeStatus,
     Path,
@@ -37,7 +39,7 @@ class Hello(Message):
     """Opens a connection. A sidecar gives `replica`, an ide gives `source` (`user@host:app root`)."""
 
     versions: Versions
-    software: Text
+    software: Name
     replica: ReplicaState | None = None
     source: Text = ""
 
@@ -47,7 +49,7 @@ class Welcome(Message):
     """The proxy's answer to Hello; only an ide is given `deployment`."""
 
     version: Count
-    software: Text
+    software: Name
     deployment: DeploymentState | None = None
 
 
@@ -116,9 +118,12 @@ class Outcome(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Error(Message):
-    """A refusal. With a `push_id`: the end of that push, nothing on any replica has changed."""
+    """A refusal. With a `push_id`: the end of that push, nothing on any replica has changed.
 
-    code: Text
+    Without one it is about the connection, which is closed next; a sidecar may be told so too.
+    """
+
+    code: Name
     message: Text
     push_id: OptionalId = ""
 
@@ -191,7 +196,10 @@ class Staged(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried(Message):
-    """The verdict. `healthy`: keep is possible. Not healthy: the old code runs again already; Undo follows all the same."""
+    """The verdict. `healthy`: keep is possible. Not healthy: the old code runs again already; Undo follows all the same.
+
+    A sidecar that connects again and has its verdict says it again after Welcome: the first may have been lost.
+    """
 
     push_id: Id
     healthy: bool
@@ -200,10 +208,12 @@ class Tried(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept(Message):
-    """Committed."""
+    """Committed. A State with the new tree follows."""
 
     push_id: Id
-    report: ReplicaReport
+    report: Annotated[
+        ReplicaReport, Rule("a report of something kept", lambda report: report.status in KEPT_STATUSES)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,11 +226,11 @@ class Undone(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Message):
-    """The replica could not do it (`phase`: stage, try, keep, undo) and is where it was before the push."""
+    """The replica could not do it (`phase`: stage, try, keep). Undo follows, unless the committed tree is decided."""
 
     push_id: Id
-    phase: Text
-    code: Text
+    phase: Name
+    code: Name
     message: Text
 
 
@@ -242,7 +252,7 @@ class Progress(Message):
     """How far a step is; `total` 0: unknown. The proxy adds `replica` on the way to the ide."""
 
     push_id: Id
-    stage: Text
+    stage: Name
     done: Count
     total: Count
     replica: OptionalId = ""
@@ -279,5 +289,5 @@ class AnswerError(Message):
     """The end of a request that was not answered wholly."""
 
     request: Count
-    code: Text
+    code: Name
     message: Text

@@ -94,6 +94,7 @@ IDE_TABLE: Table = {
     _N.CANCELLING: {Side.PROXY: {Granted: _N.CANCELLING, Progress: _N.CANCELLING, **_ENDS}},
 }
 
+# A step goes on while its progress is told, and a progress overtaken by the step's end is told all the same.
 SIDECAR_TABLE: Table = {
     _N.NEW: {Side.SIDECAR: {Hello: _N.GREETED}},
     _N.GREETED: {Side.PROXY: {Welcome: _N.READY}},
@@ -106,16 +107,28 @@ SIDECAR_TABLE: Table = {
         Side.PROXY: {Undo: _N.UNDOING},
         Side.SIDECAR: {Progress: _N.VERIFYING, Staged: _N.STAGED, Failed: _N.READY},
     },
-    _N.STAGED: {Side.PROXY: {Try: _N.TRYING, Undo: _N.UNDOING}, Side.SIDECAR: {Undone: _N.READY}},
+    _N.STAGED: {
+        Side.PROXY: {Try: _N.TRYING, Undo: _N.UNDOING},
+        Side.SIDECAR: {Progress: _N.STAGED, Undone: _N.READY},
+    },
     _N.TRYING: {
         Side.PROXY: {Undo: _N.UNDOING},
         Side.SIDECAR: {Progress: _N.TRYING, Tried: _N.TRIED, Failed: _N.READY, Undone: _N.READY},
     },
-    _N.TRIED: {Side.PROXY: {Keep: _N.KEEPING, Undo: _N.UNDOING}, Side.SIDECAR: {Undone: _N.READY}},
-    _N.KEEPING: {
-        Side.SIDECAR: {Progress: _N.KEEPING, Kept: _N.READY, Failed: _N.READY, Undone: _N.READY},
+    _N.TRIED: {
+        Side.PROXY: {Keep: _N.KEEPING, Undo: _N.UNDOING},
+        Side.SIDECAR: {Progress: _N.TRIED, Tried: _N.TRIED, Undone: _N.READY},
     },
-    _N.UNDOING: {Side.SIDECAR: {Progress: _N.UNDOING, Undone: _N.READY, Failed: _N.UNDOING}},
+    _N.KEEPING: {
+        Side.SIDECAR: {
+            Progress: _N.KEEPING,
+            Tried: _N.KEEPING,
+            Kept: _N.READY,
+            Failed: _N.READY,
+            Undone: _N.READY,
+        },
+    },
+    _N.UNDOING: {Side.SIDECAR: {Progress: _N.UNDOING, Undone: _N.READY}},
 }
 
 # said at any time after Welcome, about no push
@@ -164,14 +177,12 @@ class Link:
         if following is None or push_id != (self.push_id or push_id):
             return self._late(sender, message, push_id)
         self._check(message)
-        if self.step is Step.UNDOING and isinstance(message, Failed) and message.phase == "undo":
-            following = Step.READY
         self._enter(following, message, push_id)
         return True
 
     def _is_aside(self, sender: Side, message: Message) -> bool:
         if isinstance(message, Error) and not message.push_id:
-            return sender is Side.PROXY and Side.IDE in {self.me, self.peer}
+            return sender is Side.PROXY
         return self.step not in {Step.NEW, Step.GREETED} and self._may_aside(sender, type(message))
 
     def _may_aside(self, sender: Side, kind: type[Message]) -> bool:

@@ -9,6 +9,7 @@ from codesync.protocol.fields import (
     Hex,
     Id,
     Launcher,
+    Name,
     OptionalId,
     Path,
     ReplicaStatus,
@@ -72,8 +73,8 @@ class ReplicaState:
     id: Id
     tree: TreeRef
     generation: Count = 0
-    image: Text = ""
-    gen0: Text = "none"
+    image: Name = ""
+    gen0: Name = "none"
     launcher: Launcher = "absent"
     health: bool = False
     app: Mapping[str, Scalar] = field(default_factory=dict)
@@ -141,5 +142,5 @@ class BatchRef:
 class Failure:
     """Why an Outcome is `failed`: a `Code` and one line for people."""
 
-    code: Text
+    code: Name
     message: Text

@@ -1,0 +1,54 @@
+"""How results look: lines for people, JSON for programs, names quoted as git quotes them."""
+
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+_ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
+
+
+def example(*lines: str) -> str:
+    """Return an epilog for a command's --help: its example, not re-wrapped."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def say(line: str, *, status: int = 0) -> int:
+    """Print `codesync: line` on stderr, whatever `line` holds on one line, and return `status`."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    click.echo(f"codesync: {text}", err=True)
+    return status
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document; ASCII, so that names which are not UTF-8 survive as lone surrogates."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def write_bytes(data: bytes) -> None:
+    """Write to stdout as it is."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+
+
+def quoted(path: bytes) -> bytes:
+    r"""Return a path as git prints it with core.quotePath: in quotes and C escapes where a byte is odd.
+
+    >>> quoted("caf\xe9\t".encode())
+    b'"caf\\303\\251\\t"'
+    """
+    escaped = "".join(_escaped(byte) for byte in path)
+    return path if len(escaped) == len(path) else f'"{escaped}"'.encode()
+
+
+def _escaped(byte: int) -> str:
+    if byte in _ESCAPES:
+        return "\\" + _ESCAPES[byte]
+    return chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}"
+
+
+def shown(path: bytes) -> str:
+    """Return a path for a line of text: itself, quoted where it is odd."""
+    return quoted(path).decode() if not os.fsdecode(path).isprintable() else os.fsdecode(path)

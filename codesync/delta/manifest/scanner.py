@@ -1,0 +1,260 @@
+"""How a tree is read from a disk: through descriptors only, nothing is followed, nothing but regular files is opened.
+
+What cannot be carried or read is named in `skipped`. What vanishes while the scan runs was never there; a file that
+changes while it is read is read again, a few times, so that a digest always belongs to one state of the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from codesync.delta.errors import ScanError
+from codesync.delta.ignore import Verdict
+from codesync.delta.manifest.entry import MAX_PATH, Entry, Kind, Skipped, by_path
+from codesync.delta.manifest.tree import Manifest
+from codesync.transaction import Root, TransactionError, UnsafePath, is_staging
+
+if TYPE_CHECKING:
+    from codesync.delta.cache import ManifestCache
+    from codesync.delta.ignore import Level, Rules
+
+_CHUNK = 256 * 1024
+_ATTEMPTS = 4  # reads of one file that keeps changing
+_OPEN_DIRECTORIES = 64  # held at once; beyond that a parent is opened anew when its turn comes
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+_SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+
+
+def scan(
+    root: str | bytes | Root,
+    *,
+    rules: Rules | None = None,
+    cache: ManifestCache | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Read the tree below `root`, or what `rules` leave of it; without rules all of it, `.git` too.
+
+    `cache` spares reading files that have not changed, and is saved. `progress` is told, once a directory, how many
+    entries there are so far. Staging directories are left out.
+
+    Raises:
+        ScanError: the root is missing, is no directory or cannot be listed; a file of rules cannot be read.
+    """
+    if isinstance(root, Root):
+        return _Scan(root, cache, progress).run(rules)
+    try:
+        opened = Root(root)
+    except (OSError, TransactionError) as error:
+        raise ScanError(f"cannot scan {os.fsdecode(root)}: {_reason(error)}; check the path") from error
+    with opened:
+        return _Scan(opened, cache, progress).run(rules)
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A directory being walked: its descriptor (None while given up) and what is left to descend into."""
+
+    fd: int | None
+    path: bytes
+    level: Level | None
+    children: list[tuple[bytes, Verdict | None]]  # name, what the rules say of it
+
+    def close(self) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
+class _Scan:
+    """One walk, depth first. A directory's descriptor is held while it has children left to descend into."""
+
+    def __init__(
+        self, root: Root, cache: ManifestCache | None, progress: Callable[[int], None] | None
+    ) -> None:
+        self.root = root
+        self.cache = cache
+        self.progress = progress
+        self.entries: list[Entry] = []
+        self.skipped: list[Skipped] = []
+        self.stack: list[_Frame] = []
+
+    def run(self, rules: Rules | None) -> Manifest:
+        try:
+            self._list(os.dup(self.root.fd), b"", rules.above if rules else None, None)
+            while self.stack:
+                self._step(self.stack[-1])
+        except OSError as error:
+            raise ScanError(
+                f"cannot scan {self.root.path}: {error.strerror}; check its permissions"
+            ) from error
+        finally:
+            for frame in self.stack:
+                frame.close()
+        if self.cache is not None:
+            self.cache.save()
+        self.entries.sort(key=by_path)
+        self.skipped.sort()
+        return Manifest(tuple(self.entries), tuple(self.skipped))
+
+    def _step(self, frame: _Frame) -> None:
+        """Descend into one child of the deepest directory, or leave it."""
+        if not frame.children:
+            frame.close()
+            self.stack.pop()
+            return
+        name, verdict = frame.children.pop()
+        path = frame.path + b"/" + name if frame.path else name
+        try:
+            self._child(frame, name, path, verdict)
+        except (OSError, UnsafePath) as error:
+            self._missed(path, error)
+
+    def _child(self, frame: _Frame, name: bytes, path: bytes, verdict: Verdict | None) -> None:
+        if len(path) > MAX_PATH - 256:
+            self.skipped.append(Skipped(path[:MAX_PATH], "unreadable: path too long"))
+            return
+        if frame.fd is None:
+            frame.fd = self.root.open_directory(frame.path)
+        try:
+            fd = os.open(name, _OPEN_DIRECTORY, dir_fd=frame.fd)
+        except OSError as error:
+            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                raise
+            self._leaf(frame.fd, name, path, os.stat(name, dir_fd=frame.fd, follow_symlinks=False))
+            return
+        if not frame.children:  # nothing will be opened from here again
+            frame.close()
+            self.stack.pop()
+        elif len(self.stack) >= _OPEN_DIRECTORIES:
+            self.stack[-_OPEN_DIRECTORIES].close()
+        self._list(fd, path, frame.level, verdict)
+
+    def _list(self, fd: int, path: bytes, above: Level | None, verdict: Verdict | None) -> None:
+        """Take in a directory and what it holds; the descriptor is handed over."""
+        frame = _Frame(fd, path, None, [])
+        try:
+            status = os.fstat(fd)
+            with os.scandir(fd) as listing:
+                items = list(listing)
+            if above is not None:
+                names = {item.name for item in items}
+                frame.level = above.enter(path, verdict or Verdict.COUNTS, fd, names)
+            if path:
+                self.entries.append(Entry(path, Kind.DIRECTORY, status.st_mode & 0o777, status.st_mtime_ns))
+            self._take(frame, fd, items)
+        except BaseException:
+            frame.close()
+            raise
+        self.stack.append(frame)
+        if self.progress is not None:
+            self.progress(len(self.entries))
+
+    def _take(self, frame: _Frame, fd: int, items: list[os.DirEntry[str]]) -> None:
+        prefix = frame.path + b"/" if frame.path else b""
+        level, verdict = frame.level, None
+        for item in items:
+            name = item.name.encode(_ENCODING, _ERRORS)
+            path = prefix + name
+            try:
+                is_directory = item.is_dir(follow_symlinks=False)
+                if level is not None:
+                    verdict = level.verdict(path, name, is_directory)
+                    if verdict is Verdict.IGNORED:
+                        continue
+                if not is_directory:
+                    self._leaf(fd, name, path, item.stat(follow_symlinks=False))
+                elif not (name.startswith(b".codesync-") and is_staging(fd, name)):
+                    frame.children.append((name, verdict))
+            except OSError as error:
+                self._missed(path, error)
+
+    def _leaf(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
+        """Take in what is no directory, as `status` says; look again while it turns out to be something else."""
+        for _ in range(_ATTEMPTS):
+            kind = status.st_mode & 0o170000
+            if kind == stat.S_IFREG:
+                entry = self._file(directory, name, path, status)
+            elif kind == stat.S_IFLNK:
+                entry = _symlink(directory, name, path, status)
+            elif kind == stat.S_IFDIR:
+                entry = None
+            else:
+                self.skipped.append(Skipped(path, _SPECIAL.get(kind, "special")))
+                return
+            if entry is not None:
+                self.entries.append(entry)
+                return
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        self.skipped.append(Skipped(path, "changing: it was written to each time it was read"))
+
+    def _file(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Entry | None:
+        digest = self.cache.lookup(path, status) if self.cache is not None else None
+        if digest is None:
+            return self._read(directory, name, path)
+        return Entry(path, Kind.FILE, status.st_mode & 0o777, status.st_mtime_ns, status.st_size, digest)
+
+    def _read(self, directory: int, name: bytes, path: bytes) -> Entry | None:
+        """Read a file; None where it is no regular one any more, or was written to meanwhile."""
+        moment = time.time_ns()
+        try:
+            file = os.open(name, _OPEN_FILE, dir_fd=directory)
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENXIO}:
+                return None
+            raise
+        try:
+            before = os.fstat(file)
+            digest = _digest(file, before.st_size) if stat.S_ISREG(before.st_mode) else None
+            after = os.fstat(file)
+        finally:
+            os.close(file)
+        if digest is None or _stamp(before) != _stamp(after):
+            return None
+        if self.cache is not None:
+            self.cache.store(path, after, digest, moment)
+        return Entry(path, Kind.FILE, after.st_mode & 0o777, after.st_mtime_ns, after.st_size, digest)
+
+    def _missed(self, path: bytes, error: OSError | UnsafePath) -> None:
+        """What has vanished was never there; what may not be read is named; want of resources is nobody's fault here."""
+        if isinstance(error, UnsafePath | FileNotFoundError | NotADirectoryError):
+            return
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+            raise error
+        self.skipped.append(Skipped(path, f"unreadable: {error.strerror}"))
+
+
+def _symlink(directory: int, name: bytes, path: bytes, status: os.stat_result) -> Entry | None:
+    try:
+        target = os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # no symlink any more
+            return None
+        raise
+    return Entry(path, Kind.SYMLINK, 0o777, status.st_mtime_ns, target=target)
+
+
+def _digest(file: int, size: int) -> bytes | None:
+    """SHA-256 of the first `size` bytes; None where there are fewer."""
+    digest = hashlib.sha256()
+    while size and (data := os.read(file, min(size, _CHUNK))):
+        digest.update(data)
+        size -= len(data)
+    return None if size else digest.digest()
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _reason(error: OSError | TransactionError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,139 @@
+"""All entries of a tree, as one value.
+
+This file knows no disk. A `Manifest` never changes, is always sorted, names no path twice, no path that could leave
+its root, and nothing below a file or a symlink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from codesync.delta.errors import ManifestError
+from codesync.delta.manifest import form
+from codesync.delta.manifest.entry import Entry, Kind, Skipped, by_path, check_entry, check_skipped, tree_id
+
+
+class Manifest:
+    """The entries of a tree and what a scan left out. Immutable; reads like a mapping from path to entry.
+
+    `for entry in manifest` goes through the entries in path order; `path in manifest`, `manifest[path]` and
+    `manifest.get(path)` ask for one. Two manifests are equal when their entries are.
+    """
+
+    def __init__(self, entries: tuple[Entry, ...] = (), skipped: tuple[Skipped, ...] = ()) -> None:
+        """For callers that know the entries to be sorted and safe; everybody else uses `of`."""
+        self.entries = entries
+        self.skipped = skipped
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry], skipped: Iterable[Skipped] = ()) -> Manifest:
+        """Sort and check.
+
+        Raises:
+            ManifestError: a path twice, an unsafe path, an entry below a file or symlink, a field out of range.
+        """
+        given, left_out = list(entries), list(skipped)
+        for entry in given:
+            check_entry(entry)
+        for skip in left_out:
+            check_skipped(skip)
+        manifest = cls(tuple(sorted(given, key=by_path)), tuple(sorted(left_out)))
+        manifest._check_tree()
+        return manifest
+
+    def _check_tree(self) -> None:
+        if len(self._index) != len(self.entries):
+            twice = next(a.path for a, b in pairwise(self.entries) if a.path == b.path)
+            raise ManifestError("a path stands twice in one manifest", twice)
+        others = {entry.path for entry in self.entries if entry.kind is not Kind.DIRECTORY}
+        fine: set[bytes] = {b""}
+        for path in self._index:
+            parent = _parent(path)
+            while parent not in fine:
+                if parent in others:
+                    raise ManifestError("an entry stands below one that is no directory", path)
+                fine.add(parent)
+                parent = _parent(parent)
+
+    @cached_property
+    def _index(self) -> dict[bytes, Entry]:
+        return {entry.path: entry for entry in self.entries}
+
+    @cached_property
+    def tree_id(self) -> str:
+        """Hex SHA-256 of what the tree holds: path, kind, executable bit, digest or link target."""
+        return tree_id(self.entries)
+
+    @cached_property
+    def total_size(self) -> int:
+        """Bytes of all files together."""
+        return sum(entry.size for entry in self.entries)
+
+    @property
+    def paths(self) -> tuple[bytes, ...]:
+        """All paths, in order."""
+        return tuple(self._index)
+
+    def get(self, path: bytes) -> Entry | None:
+        """Return the entry at `path`, or None."""
+        return self._index.get(path)
+
+    def __getitem__(self, path: bytes) -> Entry:
+        return self._index[path]
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._index
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __eq__(self, other: object) -> bool:
+        return self.entries == other.entries if isinstance(other, Manifest) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.tree_id)
+
+    def __repr__(self) -> str:
+        return f"<Manifest of {len(self.entries)} entries, tree_id {self.tree_id[:12]}>"
+
+    def to_bytes(self) -> bytes:
+        """Pack for a wire or a file; `skipped` travels too."""
+        return form.pack(self.entries, self.skipped)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Manifest:
+        """Unpack and check what `to_bytes` made.
+
+        Raises:
+            ManifestError: not a manifest of this version, damaged, beyond a limit, or no possible tree.
+        """
+        return cls.of(*form.unpack(data))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers; paths and targets in base64, digests in hex."""
+        return form.to_json(self.entries, self.skipped, self.tree_id)
+
+    @classmethod
+    def from_json(cls, obj: object) -> Manifest:
+        """Read and check what `to_json` made.
+
+        Raises:
+            ManifestError: another version, a field of a wrong type, no possible tree, or a tree_id that is not its.
+        """
+        entries, skipped, expected = form.from_json(obj)
+        manifest = cls.of(entries, skipped)
+        if manifest.tree_id != expected:
+            raise ManifestError(
+                f"the manifest's entries make tree {manifest.tree_id}, but it names {expected[:64]}"
+            )
+        return manifest
+
+
+def _parent(path: bytes) -> bytes:
+    return path[: max(0, path.rfind(b"/"))]

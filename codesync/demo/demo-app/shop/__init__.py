@@ -1,0 +1,1 @@
+"""A small bookshop on the web: what the demo pushes changes to."""

@@ -1,0 +1,1 @@
+"""What the shop answers, a module for each page: `PATH`, and `page()` with what to show as JSON."""

@@ -1,0 +1,1 @@
+"""What the shop sells, a module for each shelf."""

@@ -1,0 +1,71 @@
+"""The container's entrypoint: runs the application, and applies what the sidecar has put on the volume.
+
+    options.py     command line and environment
+    supervisor.py  the application and its signals: a plain init
+    service.py     the same with a volume and a sidecar
+    trial.py       one push, from `try` to kept or undone
+    tree.py        the application's directory, from one tree to another; recovery
+    changes.py     the difference of two trees, drift, staging
+    image.py       generation 0: listed, copied
+    volume.py      files on the volume
+    records.py     their formats
+    link.py        the socket to the sidecar
+    messages.py    what is said there
+
+Standard library only, Python 3.8 and later: it has to run in whatever image the application brings.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from codesync.launcher.supervisor import Supervisor
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until the application ends: its exit status, 128 and the signal when one killed it, 2 for bad usage."""
+    from codesync.launcher.options import parse_options
+    from codesync.launcher.supervisor import Supervisor
+    from codesync.supervise import HealthError, become_subreaper
+
+    _open_standard_streams()
+    options = parse_options(arguments, os.environ)
+    try:
+        supervisor = Supervisor(options)
+    except HealthError as error:
+        sys.stderr.write(f"codesync.launcher: {error}\n")
+        return 2
+    supervisor.install_signals()
+    become_subreaper()
+    return _serve(supervisor)
+
+
+def _serve(supervisor: Supervisor) -> int:
+    """With the volume where there is one that can be used, else without: the application runs in any case."""
+    from codesync.launcher.link import Link
+    from codesync.launcher.service import Service
+    from codesync.launcher.supervisor import note
+    from codesync.launcher.tree import Tree, TreeError
+    from codesync.launcher.volume import Volume, VolumeError
+
+    options = supervisor.options
+    try:
+        volume = Volume(options.files_dir)
+        tree = Tree(options.app_root, volume, note)
+        return Service(supervisor, volume, tree, Link(volume.launcher, supervisor.loop)).serve()
+    except (VolumeError, TreeError, OSError) as error:
+        note(f"{error}; the application runs, but nothing can be pushed")
+        return supervisor.serve()
+
+
+def _open_standard_streams() -> None:
+    """Whoever starts us without one of them must not find a pipe of ours there."""
+    while os.open(os.devnull, os.O_RDWR) <= 2:
+        pass

@@ -1,0 +1,299 @@
+"""The application's directory: what it holds, and how it becomes another tree.
+
+One rule for every crash: `.launcher/applied` is written between a transaction's rename and its end. So recovery finishes
+a transaction that `applied` names, or whose push is committed, and undoes any other.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
+
+from codesync.launcher.changes import Staged, missing_changes, stage, tree_changes
+from codesync.launcher.image import Listing, copy_image, list_image
+from codesync.launcher.records import (
+    MARK,
+    MARK_LINE,
+    Applied,
+    Planned,
+    RecordError,
+    State,
+    is_of,
+    read_listing,
+    read_mark,
+    write_listing,
+)
+from codesync.transaction import Root, TransactionError, recover
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from typing import BinaryIO
+
+    from codesync.launcher.records import Committed, Entry, Plan
+    from codesync.launcher.volume import Volume
+    from codesync.transaction import Change
+
+FAILURES = (OSError, TransactionError, RecordError)  # what a tree may fail with and the application outlive
+NO_GEN0, COPYING, READY = "none", "copying", "ready"
+
+
+class TreeError(Exception):
+    """The application's directory cannot take pushes; one line that says why."""
+
+
+class Start(NamedTuple):
+    """What to do before the application runs, decided from the records alone."""
+
+    fresh: bool  # a new container: list it, give it a mark
+    tree_id: str | None  # what it holds now
+    target: Committed | None  # what it shall hold
+    gen0: bool  # the sidecar has no copy of this image yet
+
+
+def decide_start(applied: Applied | None, instance: str | None, state: State, image: Callable[[], str]) -> Start:
+    """The mark inside the directory tells a restart from a fresh container; the image's identity, whose pushes are meant.
+
+    `image` lists the directory; it is asked in a fresh container only.
+    """
+    fresh = applied is None or instance is None or applied.instance != instance
+    here = image() if fresh or applied is None else applied.image
+    target = valid_target(state, here)
+    held = None if fresh or applied is None else applied.tree_id
+    if held is None and state.gen0 and state.image == here:
+        held = state.gen0
+    return Start(fresh, held, target, gen0=held is None and target is None)
+
+
+def valid_target(state: State, image: str) -> Committed | None:
+    """The committed tree, unless it was made for another image. Pushes stored before any launcher ran fit any image."""
+    return None if state.image and state.image != image else state.committed
+
+
+class Step:
+    """A staged way from the tree that is there to another: rename, then keep or undo. Each may take a while."""
+
+    def __init__(self, tree: Tree, staged: Staged, becomes: Applied) -> None:
+        self.drift = staged.drift
+        self._tree = tree
+        self._transaction = staged.transaction
+        self._becomes = becomes
+
+    def rename(self) -> None:
+        """Make it the tree. Raises TransactionError; then the old one is there."""
+        self._transaction.rename()
+
+    def keep(self) -> None:
+        """Record it as applied, then forget the old tree."""
+        self._tree.record(self._becomes)
+        try:
+            self._transaction.keep()
+        except (TransactionError, OSError) as error:  # the next recovery removes what is left of it
+            self._tree.note(f"the old tree is not removed yet: {error}")
+
+    def undo(self) -> None:
+        """Put the old tree back. Raises TransactionError; then the next start tries again."""
+        self._transaction.undo()
+
+
+class Tree:
+    """`app_root` and what the volume knows of it. `applied` is always what is really there."""
+
+    def __init__(self, app_root: str, volume: Volume, note: Callable[[str], None]) -> None:
+        self.applied = Applied("", "")
+        self.gen0 = NO_GEN0
+        self.trouble = ""  # why no push can be tried, until a recovery succeeds
+        self._volume = volume
+        self.note = note
+        try:
+            self.root = Root(app_root)
+        except OSError as error:
+            raise TreeError(f"{app_root} cannot be read ({error.strerror})") from error
+
+    # --- at the start ----------------------------------------------------------------------------------------
+
+    def prepare(self, cancelled: threading.Event) -> None:
+        """Recover, tell a restart from a fresh container, bring in the committed tree. Raises TreeError."""
+        instance, applied, state = self._read_mark(), self._volume.applied(), self._state()
+        if applied is not None and applied.instance == instance:
+            self.applied = applied
+        self.recover(state)
+        listing = Lazy(lambda: list_image(self.root, self._volume.identity()))
+        start = decide_start(self.applied if self.applied.instance else None, instance, state, lambda: listing().image)
+        if start.fresh:
+            self._settle_in(listing(), start)
+        elif start.tree_id != self.applied.tree_id:
+            self.record(self.applied._replace(tree_id=start.tree_id))
+        if state.committed and not start.target:
+            self.note("the volume's pushes were made for another image; starting with the code of this one")
+        self._welcome(start)
+        self._bring(start.target, cancelled)
+
+    def _read_mark(self) -> str | None:
+        try:
+            with self.root.open(MARK) as file:
+                return read_mark(file.read(1024))
+        except (OSError, TransactionError):
+            return None
+
+    def _state(self) -> State:
+        try:
+            return self._volume.state()
+        except (RecordError, OSError) as error:
+            self.note(f"what is committed cannot be read, so nothing is applied: {error}")
+            return State()
+
+    def recover(self, state: State | None = None) -> None:
+        """Finish or undo what a crash has interrupted; `trouble` says when that fails."""
+        committed = (self._state() if state is None else state).committed
+
+        def kept(name: str) -> bool:
+            if name == self.applied.transaction:
+                return True
+            if committed is None or name != committed.push_id or not self.applied.instance:
+                return False
+            self.record(self.applied._replace(tree_id=committed.tree_id, push_id=name, transaction=name))
+            return True
+
+        try:
+            recover(self.root, kept)
+            self.trouble = ""
+        except (TransactionError, OSError) as error:
+            self.trouble = f"the application's directory cannot be recovered: {error}"
+            self.note(self.trouble)
+
+    def _settle_in(self, listing: Listing, start: Start) -> None:
+        """Record a fresh container; the mark comes last, so until then it stays fresh."""
+        self.applied = Applied(secrets.token_hex(16), listing.image, start.tree_id)
+        try:
+            if start.gen0:
+                self._volume.write("listing.json", write_listing(self.applied, listing.entries, listing.left_out))
+            self._volume.clear_gen0()
+            self._volume.set_applied(self.applied)
+            self._volume.write("instance", self.applied.instance.encode() + b"\n")
+            self._write_mark()
+        except OSError as error:
+            raise TreeError(f"{self.root.path} or its volume cannot be written ({error.strerror})") from error
+
+    def _write_mark(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(MARK, flags, 0o644, dir_fd=self.root.fd), "wb") as file:
+            file.write(MARK_LINE + self.applied.instance.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.fsync(self.root.fd)
+
+    def _welcome(self, start: Start) -> None:
+        if start.gen0:
+            ready = is_of(self._volume.read("gen0.json"), self.applied.instance)
+            self.gen0 = READY if ready else COPYING
+        else:
+            self._volume.guard(self._volume.clear_gen0, self.note)
+
+    def _bring(self, target: Committed | None, cancelled: threading.Event) -> None:
+        """Apply the committed tree before the application starts; what fails leaves the tree that is there."""
+        try:
+            step = self.stage_committed(target, cancelled)
+            if step is not None:
+                step.rename()
+                step.keep()
+        except FAILURES as error:
+            self.note(f"the committed tree is not applied: {error}")
+
+    # --- becoming another tree -------------------------------------------------------------------------------
+
+    def target(self) -> Committed | None:
+        """The tree to hold, by the sidecar's state as it is now. Raises RecordError, OSError."""
+        return valid_target(self._volume.state(), self.applied.image)
+
+    def is_committed(self, push_id: str) -> bool:
+        """Whether the sidecar has committed that push. False when its state cannot be read."""
+        try:
+            target = self.target()
+        except (RecordError, OSError):
+            return False
+        return target is not None and target.push_id == push_id
+
+    def stage_committed(self, target: Committed | None, cancelled: threading.Event) -> Step | None:
+        """Stage the committed tree; None when it is there already. Raises one of FAILURES, or Cancelled."""
+        if target is None or target.tree_id == self.applied.tree_id:
+            return None
+        becomes = self.applied._replace(
+            tree_id=target.tree_id, push_id=target.push_id, transaction="apply-" + secrets.token_hex(8)
+        )
+        planned = [Planned(change) for change in self._changes_to(target.tree_id)]
+        with closing(self._volume.contents(b"current")) as current:
+            return self._stage(planned, becomes, lambda each: current.open(each.change.path), cancelled)
+
+    def _changes_to(self, tree_id: str) -> list[Change]:
+        wanted = self._volume.manifest(tree_id)
+        wanted.pop(MARK, None)
+        if self.applied.tree_id is not None:
+            try:
+                return tree_changes(self._volume.manifest(self.applied.tree_id), wanted)
+            except (RecordError, OSError) as error:
+                self.note(f"files that the committed tree no longer has may stay: {error}")
+        return missing_changes(self.root, wanted)
+
+    def stage_plan(self, plan: Plan, cancelled: threading.Event) -> Step:
+        """Stage a trial. Raises one of FAILURES, or Cancelled."""
+        if plan.base != self.applied.tree_id and self.applied.tree_id is not None:
+            raise RecordError(f"the push is made against tree {plan.base:.12}, here is {self.applied.tree_id:.12}")
+        becomes = self.applied._replace(tree_id=plan.target, push_id=plan.push_id, transaction=plan.push_id)
+        with closing(self._volume.contents(b".sidecar/trial")) as trial:
+            return self._stage(plan.changes, becomes, lambda each: trial.open(each.file.encode()), cancelled)
+
+    def _stage(
+        self,
+        planned: list[Planned],
+        becomes: Applied,
+        source: Callable[[Planned], BinaryIO],
+        cancelled: threading.Event,
+    ) -> Step:
+        return Step(self, stage(self.root, becomes.transaction, planned, self._known(), source, cancelled), becomes)
+
+    def _known(self) -> dict[bytes, Entry] | None:
+        if self.applied.tree_id is None:
+            return None
+        try:
+            return self._volume.manifest(self.applied.tree_id)
+        except (RecordError, OSError) as error:
+            self.note(f"files that somebody else has changed are not noticed: {error}")
+            return None
+
+    def record(self, applied: Applied) -> None:
+        """The directory holds this from now on."""
+        self.applied = applied
+        self._volume.guard(lambda: self._volume.set_applied(applied), self.note)
+
+    # --- generation 0 ----------------------------------------------------------------------------------------
+
+    def copy_gen0(self, cancelled: threading.Event) -> None:
+        """Copy the image to the volume. Raises RecordError, OSError."""
+        data = self._volume.read("listing.json")
+        if data is None:
+            raise RecordError(".launcher/listing.json is missing")
+        with Root(self.root.path) as root:
+            copy_image(root, self._volume, self.applied, read_listing(data, self.applied), cancelled)
+
+    def adopt_gen0(self, tree_id: str) -> None:
+        """The sidecar has taken generation 0 over, and this is its name."""
+        self.gen0 = NO_GEN0
+        if self.applied.tree_id is None:
+            self.record(self.applied._replace(tree_id=tree_id))
+        self._volume.guard(self._volume.clear_gen0, self.note)
+
+
+class Lazy:
+    """Calls `make` when first asked."""
+
+    def __init__(self, make: Callable[[], Listing]) -> None:
+        self._make = make
+        self._made: Listing | None = None
+
+    def __call__(self) -> Listing:
+        if self._made is None:
+            self._made = self._make()
+        return self._made

@@ -1,0 +1,80 @@
+"""Makes what a replica or the proxy tells small enough for a message: the newest is kept, the oldest dropped.
+
+Used by whoever composes a report or a state, before `encode`, which only refuses. Texts leave here as valid UTF-8.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+from codesync.protocol.codec import size_of
+from codesync.protocol.limits import HISTORY, MAX_MESSAGE, RESULTS
+from codesync.protocol.values import DeploymentState, LastPush, ReplicaReport, ReplicaState
+
+_Any = TypeVar("_Any")
+_Item = TypeVar("_Item", str, bytes)
+_REPORT_ROOM = 96 * 1024
+_STATE_ROOM = 384 * 1024
+_DEPLOYMENT_ROOM = MAX_MESSAGE - 32 * 1024
+_LINE = 4096  # characters of a sentence that is only shown
+
+
+def fit_report(report: ReplicaReport, room: int = _REPORT_ROOM) -> ReplicaReport:
+    """The report in about `room` bytes: the last lines of the log, the first paths of the drift."""
+    lines = _newest(map(_clean, reversed(report.log_tail)), room // 2)
+    return replace(
+        report,
+        log_tail=tuple(reversed(lines)),
+        drift=tuple(_newest(report.drift, room // 4)),
+        reason=_clean(report.reason)[: min(_LINE, room // 16)],
+    )
+
+
+def fit_state(state: ReplicaState, room: int = _STATE_ROOM) -> ReplicaState:
+    """The state in at most `room` bytes (not less than 8 KiB): old results go first, then old history, then notes."""
+    state = replace(
+        state,
+        results=state.results[-RESULTS:],
+        history=state.history[-HISTORY:],
+        notes=tuple(_clean(note)[:_LINE] for note in state.notes),
+    )
+    while size_of(state) > room:
+        if state.results:
+            state = replace(state, results=_newer_half(state.results))
+        elif state.history:
+            state = replace(state, history=_newer_half(state.history))
+        elif state.notes:
+            state = replace(state, notes=_newer_half(state.notes))
+        else:
+            return replace(state, app={})
+    return state
+
+
+def fit_deployment(deployment: DeploymentState) -> DeploymentState:
+    """The deployment as an ide is shown it: without the replicas' results, each replica with its share of a message."""
+    share = _DEPLOYMENT_ROOM // max(1, len(deployment.replicas))
+    replicas = tuple(fit_state(replace(state, results=()), share) for state in deployment.replicas)
+    return replace(deployment, replicas=replicas, last_push=_short(deployment.last_push))
+
+
+def _short(last: LastPush | None) -> LastPush | None:
+    return last and replace(last, description=last.description[:_LINE], source=last.source[:_LINE])
+
+
+def _newer_half(items: tuple[_Any, ...]) -> tuple[_Any, ...]:
+    return items[(len(items) + 1) // 2 :]
+
+
+def _newest(items: Iterable[_Item], room: int) -> list[_Item]:
+    """The first of `items` that fit into `room` bytes together."""
+    taken: list[_Item] = []
+    for item in items:
+        room -= 8 + (len(item.encode()) if isinstance(item, str) else len(item))
+        if room < 0:
+            break
+        taken.append(item)
+    return taken
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

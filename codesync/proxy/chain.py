@@ -1,0 +1,207 @@
+"""The kept pushes of a deployment in order, as edges between trees: how a late replica gets to the present tree.
+
+Pure: it names files and says which to drop; `store.py` moves and removes them.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from codesync.protocol import LastPush, TreeRef
+
+VERSION = 1
+MAX_PUSHES = 20
+MAX_BYTES = 256 * 1024 * 1024
+
+
+class ChainError(Exception):
+    """An index that is damaged, or of a version this codesync does not read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """A way from one tree to another: a batch in the file `name`, or (no name) a tree the replica remembers itself."""
+
+    base: TreeRef
+    target: TreeRef
+    name: str = ""
+    size: int = 0
+    restores: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPush:
+    """A push that was kept, with the edges whose batches are still stored."""
+
+    push_id: str
+    source: str
+    description: str
+    source_tree_id: str
+    at: float
+    status: str
+    edges: tuple[Edge, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its batches."""
+        return sum(edge.size for edge in self.edges)
+
+
+@dataclass(slots=True)
+class Chain:
+    """At most MAX_PUSHES pushes with at most MAX_BYTES of batches, oldest first; `last` is the last push kept."""
+
+    pushes: list[KeptPush] = field(default_factory=list)
+    last: LastPush | None = None
+    next_name: int = 1
+    max_pushes: int = MAX_PUSHES
+    max_bytes: int = MAX_BYTES
+
+    def name(self) -> str:
+        """A new file name."""
+        self.next_name += 1
+        return f"{self.next_name - 1:08d}.batch"
+
+    def names(self) -> set[str]:
+        """The files the chain needs."""
+        return {edge.name for push in self.pushes for edge in push.edges if edge.name}
+
+    def find(self, push_id: str) -> KeptPush | None:
+        """The kept push of that id, the newest if it was replayed."""
+        return next((push for push in reversed(self.pushes) if push.push_id == push_id), None)
+
+    def add(self, push: KeptPush, tree: TreeRef) -> tuple[str, ...]:
+        """Append; `tree` is now the deployment's. Returns the names of batches that are dropped for the bounds."""
+        before = self.names()
+        self.pushes.append(push)
+        self.last = LastPush(
+            push_id=push.push_id, source=push.source, description=push.description, at=push.at, tree=tree
+        )
+        while len(self.pushes) > self.max_pushes or sum(kept.size for kept in self.pushes) > self.max_bytes:
+            del self.pushes[0]
+        return tuple(sorted((before | {edge.name for edge in push.edges if edge.name}) - self.names()))
+
+    def path(self, base: TreeRef) -> list[tuple[KeptPush, Edge]]:
+        """The shortest way from `base` to the last tree; empty when there is none, or none is needed."""
+        if self.last is None or base == self.last.tree:
+            return []
+        came: dict[TreeRef, tuple[KeptPush, Edge]] = {}
+        queue = deque([base])
+        while queue and self.last.tree not in came:
+            here = queue.popleft()
+            for push, edge in self._leaving(here):
+                if edge.target not in came and edge.target != base:
+                    came[edge.target] = (push, edge)
+                    queue.append(edge.target)
+        return _walk_back(came, base, self.last.tree)
+
+    def _leaving(self, tree: TreeRef) -> Iterable[tuple[KeptPush, Edge]]:
+        return ((push, edge) for push in reversed(self.pushes) for edge in push.edges if edge.base == tree)
+
+    def to_json(self) -> dict[str, object]:
+        """The index: `from_json` reads it back."""
+        return {
+            "version": VERSION,
+            "next_name": self.next_name,
+            "last": _last_to_json(self.last),
+            "pushes": [_push_to_json(push) for push in self.pushes],
+        }
+
+    @classmethod
+    def from_json(cls, record: Any) -> "Chain":
+        """Raises ChainError."""
+        try:
+            if record["version"] != VERSION:
+                raise ChainError(f"it has version {record['version']}, this codesync reads {VERSION}")
+            return cls(
+                [_push_from_json(push) for push in record["pushes"]],
+                _last_from_json(record["last"]),
+                int(record["next_name"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ChainError(f"it is damaged ({type(error).__name__}: {error})") from error
+
+
+def _walk_back(
+    came: Mapping[TreeRef, tuple[KeptPush, Edge]], base: TreeRef, tree: TreeRef
+) -> list[tuple[KeptPush, Edge]]:
+    steps: list[tuple[KeptPush, Edge]] = []
+    while tree != base:
+        if tree not in came:
+            return []
+        steps.append(came[tree])
+        tree = came[tree][1].base
+    return steps[::-1]
+
+
+def _push_to_json(push: KeptPush) -> dict[str, object]:
+    edges = [
+        {
+            "base": list(edge.base),
+            "target": list(edge.target),
+            "name": edge.name,
+            "size": edge.size,
+            "restores": edge.restores,
+        }
+        for edge in push.edges
+    ]
+    words = ("push_id", "source", "description", "source_tree_id", "at", "status")
+    return {**{word: getattr(push, word) for word in words}, "edges": edges}
+
+
+def _push_from_json(record: Any) -> KeptPush:
+    edges = tuple(
+        Edge(
+            base=_tree(edge["base"]),
+            target=_tree(edge["target"]),
+            name=_text(edge["name"]),
+            size=int(edge["size"]),
+            restores=_text(edge["restores"]),
+        )
+        for edge in record["edges"]
+    )
+    return KeptPush(
+        push_id=_text(record["push_id"]),
+        source=_text(record["source"]),
+        description=_text(record["description"]),
+        source_tree_id=_text(record["source_tree_id"]),
+        at=float(record["at"]),
+        status=_text(record["status"]),
+        edges=edges,
+    )
+
+
+def _last_to_json(last: LastPush | None) -> dict[str, object] | None:
+    if last is None:
+        return None
+    return {
+        "push_id": last.push_id,
+        "source": last.source,
+        "description": last.description,
+        "at": last.at,
+        "tree": list(last.tree),
+    }
+
+
+def _last_from_json(record: Any) -> LastPush | None:
+    if record is None:
+        return None
+    return LastPush(
+        push_id=_text(record["push_id"]),
+        source=_text(record["source"]),
+        description=_text(record["description"]),
+        at=float(record["at"]),
+        tree=_tree(record["tree"]),
+    )
+
+
+def _tree(pair: Any) -> TreeRef:
+    tree_id, tracked_id = pair
+    return TreeRef(_text(tree_id), _text(tracked_id))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value

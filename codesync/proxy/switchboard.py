@@ -1,0 +1,134 @@
+"""The connections of one deployment, the replicas behind them, and the commands gathered while an event is handled.
+
+Every message passes a `Link` here, in and out, so nothing illegal is sent and nothing illegal is acted upon.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from codesync.protocol import (
+    Close as CloseCode,
+)
+from codesync.protocol import (
+    Code,
+    Error,
+    Link,
+    Message,
+    ProtocolError,
+    ReplicaState,
+    Side,
+    Step,
+)
+from codesync.proxy.events import Close, Command, Note, Send
+
+
+@dataclass(slots=True)
+class Peer:
+    """One open connection. `due`: when its Hello must be here, None afterwards."""
+
+    connection: int
+    side: Side
+    link: Link
+    due: float | None
+    replica: "Replica | None" = None
+    source: str = ""
+
+
+@dataclass(slots=True)
+class Replica:
+    """A sidecar that has said Hello at least once; `peer` is None while its connection is lost."""
+
+    state: ReplicaState
+    peer: Peer | None = None
+
+    @property
+    def id(self) -> str:
+        """The id it gives itself."""
+        return self.state.id
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is going on that changes what it is: a push may be planned for it."""
+        return (
+            self.peer is not None and self.peer.link.step is Step.READY and self.state.launcher != "starting"
+        )
+
+
+@dataclass(slots=True)
+class Switchboard:
+    """Who is connected, and what will be said to them."""
+
+    peers: dict[int, Peer] = field(default_factory=dict)
+    replicas: dict[str, Replica] = field(default_factory=dict)
+    commands: list[Command] = field(default_factory=list)
+
+    def open(self, connection: int, side: Side, due: float) -> None:
+        """A new connection."""
+        self.peers[connection] = Peer(connection, side, Link(Side.PROXY, side), due)
+
+    def take(self) -> list[Command]:
+        """The commands gathered since the last call."""
+        taken, self.commands = self.commands, []
+        return taken
+
+    def do(self, command: Command) -> None:
+        """Gather a command."""
+        self.commands.append(command)
+
+    def note(self, kind: str, **facts: object) -> None:
+        """Gather a line for the log."""
+        self.commands.append(Note(kind, facts))
+
+    def say(self, connection: int, message: Message) -> None:
+        """Send to a connection; nothing when it is gone."""
+        peer = self.peers.get(connection)
+        if peer is not None:
+            _check(peer.link, message)
+            self.commands.append(Send(connection, message))
+
+    def tell(self, replica_id: str, message: Message) -> bool:
+        """Send to a replica; False when it is not connected."""
+        peer = self.peer_of(replica_id)
+        if peer is None:
+            return False
+        self.say(peer.connection, message)
+        return True
+
+    def is_ready(self, replica_id: str) -> bool:
+        """Whether the replica is connected and has no push."""
+        peer = self.peer_of(replica_id)
+        return peer is not None and peer.link.step is Step.READY
+
+    def peer_of(self, replica_id: str) -> Peer | None:
+        """The replica's connection, if it has one."""
+        replica = self.replicas.get(replica_id)
+        return replica.peer if replica else None
+
+    def connected(self) -> Iterator[Replica]:
+        """The replicas that can be spoken to, by id."""
+        return (replica for _, replica in sorted(self.replicas.items()) if replica.peer is not None)
+
+    def refuse(self, connection: int, code: Code, message: str, close: CloseCode) -> None:
+        """Tell why, then close. The caller forgets the peer."""
+        self.say(connection, Error(code=code, message=message[:4096]))
+        reason = message.encode()[:120].decode("utf-8", "ignore")
+        self.commands.append(Close(connection, close, reason))
+
+    def drop(self, connection: int) -> Peer | None:
+        """Forget a connection; its replica stays known, without a peer."""
+        peer = self.peers.pop(connection, None)
+        if peer is not None and peer.replica is not None and peer.replica.peer is peer:
+            peer.replica.peer = None
+        return peer
+
+    def update(self, replica_id: str, **changes: object) -> None:
+        """Change what is known of a replica before it says so itself."""
+        replica = self.replicas[replica_id]
+        replica.state = replace(replica.state, **changes)  # type: ignore[arg-type]
+
+
+def _check(link: Link, message: Message) -> None:
+    try:
+        link.send(message)
+    except ProtocolError as error:  # ours: never to be blamed on the peer whose event led here
+        raise AssertionError(error.message) from error

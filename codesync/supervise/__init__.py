@@ -1,0 +1,30 @@
+"""Running one application: its processes, its output, its health. Standard library only, Python 3.8 and later.
+
+    loop.py         one queue of events, one consumer, every wait in one place
+    children.py     spawning and reaping, process groups, signals
+    output.py       output passed on byte for byte; the tail that is kept
+    health.py       health checks and the thread that asks them
+    application.py  start, stop and watch one application
+
+Nothing in here knows of pushes, volumes or sockets to a sidecar.
+"""
+
+from codesync.supervise.application import Application, Process
+from codesync.supervise.children import Children, Exit, become_subreaper
+from codesync.supervise.health import Check, HealthError, parse_check
+from codesync.supervise.loop import Job, Loop
+from codesync.supervise.output import Tail
+
+__all__ = [
+    "Application",
+    "Check",
+    "Children",
+    "Exit",
+    "HealthError",
+    "Job",
+    "Loop",
+    "Process",
+    "Tail",
+    "become_subreaper",
+    "parse_check",
+]

@@ -1,0 +1,379 @@
+"""A transaction: stage, rename, then keep or undo.
+
+Staging reads and writes only inside the staging directory. `rename` brings the new tree in, as a whole or not at all;
+from then on a process that dies leaves it to `recover`. `keep` makes it final, `undo` brings the old tree back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from .attributes import where_permitted
+from .backward import Backward
+from .change import ATTRIBUTES, FILE, Change
+from .errors import TransactionError, Unfinished, UnsafePath, VerificationError, failed, shown
+from .forward import Forward
+from .journal import Journal
+from .prepare import Preparation
+from .root import Root
+from .staged import StagedFile
+from .staging import JOURNAL, KEPT, RENAMED, UNDOING, UNDONE, Staging, belongs_to_staging, stagings, tidy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self  # novm: only for the type checker
+
+_BUFFER = 1 << 20
+_TRIES = 3
+_ONE_BY_ONE = 32  # up to so many files or directories are synced singly, more with one syncfs
+
+
+class Transaction:
+    """`begin`, then `create`/`copy`/`adopt`/`add` for every change, `rename`, and `keep` or `undo`.
+
+    As a context manager it undoes what was not kept. `left` names directories that were to be deleted and hold unknown
+    content; `fsyncs` counts the fsync and syncfs calls. Not for use by two threads at once.
+    """
+
+    def __init__(self, staging: Staging, id: str) -> None:
+        self.id = id
+        self.left: list[bytes] = []
+        self._staging = staging
+        self._changes: dict[bytes, Change] = {}
+        self._numbers: dict[bytes, int] = {}
+        self._count = 0
+        self._open: dict[bytes, StagedFile] = {}
+        self._journal: Journal | None = None
+        self._state: bytes | None = None
+
+    @classmethod
+    def begin(cls, root: str | bytes | Root, id: str, durable: bool = True) -> Transaction:
+        """Make the staging directory and lock it.
+
+        Busy while another transaction lives in the root, Unfinished when one died there with its journal written. What
+        died before that is cleared away.
+        """
+        tree = opened(root)
+        try:
+            staging = _new_staging(tree)
+        except BaseException:
+            tree.close()
+            raise
+        staging.durable = durable
+        return cls(staging, id)
+
+    @property
+    def fsyncs(self) -> int:
+        """How many fsync and syncfs calls there were."""
+        return self._staging.fsyncs
+
+    # ---- staging
+
+    def create(self, change: Change) -> BinaryIO:
+        """A file to write the content of a FILE to; its close raises VerificationError unless size and SHA-256 are right."""
+        self._expect_file(change)
+        name = self._claim(change)
+        try:
+            fd = self._staging.create(name)
+        except OSError as error:
+            self._drop(change)
+            raise failed(change.path, "staged", error) from error
+
+        def done(good: bool) -> None:
+            self._open.pop(change.path, None)
+            if not good:
+                self._drop(change)
+
+        file = StagedFile(fd, change, done)
+        self._open[change.path] = file
+        return cast(BinaryIO, file)
+
+    def copy(self, change: Change, source: BinaryIO) -> None:
+        """`create` and fill it from a stream."""
+        with self.create(change) as file:
+            shutil.copyfileobj(source, file, _BUFFER)
+
+    def adopt(self, change: Change, path: str) -> None:
+        """Take the file at `path` as the content of a FILE: renamed in, unread, where it may be; else copied (and verified)."""
+        self._expect_file(change)
+        try:
+            status = os.lstat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnsafePath(f"{shown(change.path)}: {path} is not a regular file", change.path)
+            if status.st_size != change.size:
+                raise VerificationError(
+                    f"{path} is not the {change.size} bytes announced for {shown(change.path)}", change.path
+                )
+            if status.st_nlink > 1 or not self._renamed_in(change, path):
+                with open(path, "rb") as source:
+                    self.copy(change, source)
+        except OSError as error:
+            raise failed(change.path, "staged", error) from error
+
+    def _renamed_in(self, change: Change, path: str) -> bool:
+        name = self._claim(change)
+        try:
+            os.rename(path, name, dst_dir_fd=self._staging.fd)
+        except OSError:
+            self._drop(change)
+            return False
+        return True
+
+    def add(self, change: Change) -> None:
+        """Take a DIRECTORY, SYMLINK, ATTRIBUTES or DELETE."""
+        change.check()
+        if change.kind == FILE:
+            raise TransactionError(
+                f"{shown(change.path)}: a file comes by create, copy or adopt", change.path
+            )
+        self._claim(change)
+
+    def _expect_file(self, change: Change) -> None:
+        change.check()
+        if change.kind != FILE:
+            raise TransactionError(f"{shown(change.path)} is no file but {change.kind}: use add", change.path)
+
+    def _claim(self, change: Change) -> bytes:
+        """Enter a change; the name of its staged file."""
+        self._expect(None, "staged to")
+        if change.path in self._changes:
+            raise TransactionError(
+                f"{shown(change.path)} is changed twice; send one change for a path", change.path
+            )
+        if belongs_to_staging(self._staging.root, change.path):
+            raise UnsafePath(
+                f"{shown(change.path)} leads into a staging directory; leave it out", change.path
+            )
+        self._changes[change.path] = change
+        self._numbers[change.path] = self._count
+        self._count += 1
+        return b"n%d" % self._numbers[change.path]
+
+    def _drop(self, change: Change) -> None:
+        """A change whose content did not come."""
+        if self._changes.pop(change.path, None) and self._staging.fd >= 0:
+            with contextlib.suppress(OSError):
+                os.unlink(b"n%d" % self._numbers[change.path], dir_fd=self._staging.fd)
+
+    def _expect(self, state: bytes | None, what: str) -> None:
+        if self._state != state:
+            now = (self._state or b"staging").decode("ascii")
+            raise TransactionError(
+                f"transaction {self.id} cannot be {what}: it is {now} already; begin a new one"
+            )
+
+    # ---- the change itself
+
+    def rename(self) -> None:
+        """Make the new tree.
+
+        First everything is checked, staged data synced and the journal written. On any error the old tree is back, the
+        staging directory gone, and the error raised.
+        """
+        self._expect(None, "renamed")
+        if self._open:
+            path = next(iter(self._open))
+            raise TransactionError(f"{shown(path)} is still being written; close it first", path)
+        try:
+            self._prepare()
+            self._go_forward()
+        except BaseException as error:
+            self.undo()
+            if isinstance(error, OSError):
+                raise failed(self._staging.name, "written", error) from error
+            raise
+
+    def _prepare(self) -> None:
+        self._journal = Preparation(self._staging, self._changes, self._numbers).journal(self.id)
+        write_journal(self._staging, self._journal)
+        self._state = JOURNAL
+
+    def _go_forward(self) -> None:
+        assert self._journal is not None
+        self.left = go_forward(self._staging, self._journal)
+        self._state = RENAMED
+
+    def keep(self, retire: Callable[[bytes, str], None] | None = None) -> None:
+        """Make it final. `retire(path, saved)` may take each replaced or deleted file away from `saved`, an absolute path.
+
+        An error of `retire` is raised; the transaction is kept all the same, and `recover` offers the rest again.
+        """
+        if self._state != KEPT:
+            self._expect(RENAMED, "kept")
+        assert self._journal is not None
+        try:
+            if self._state == RENAMED:
+                self._staging.advance(RENAMED, KEPT)
+                self._state = KEPT
+            finish_kept(self._staging, self._journal, retire)
+        except OSError as error:
+            raise failed(self._staging.name, "kept", error) from error
+        finally:
+            if self._state == KEPT:
+                self._close()
+
+    def undo(self) -> None:
+        """The old tree, exactly; from any state but kept. Harmless when repeated.
+
+        If the system refuses to put something back, everything else is put back, the error is raised and the journal
+        stays for `recover`.
+        """
+        if self._state == KEPT:
+            raise TransactionError(
+                f"transaction {self.id} is kept and cannot be undone; push the old tree instead"
+            )
+        for file in list(self._open.values()):
+            file.abandon()
+        try:
+            if self._state in (JOURNAL, RENAMED):
+                assert self._journal is not None
+                go_backward(self._staging, self._journal)
+            if self._state != UNDONE:
+                self._staging.remove()
+        except OSError as error:
+            raise failed(self._staging.name, "undone", error) from error
+        finally:
+            self._state = UNDONE
+            self._close()
+
+    def _close(self) -> None:
+        self._staging.close()
+        self._staging.root.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._state not in (KEPT, UNDONE):
+            self.undo()
+
+
+def opened(root: str | bytes | Root) -> Root:
+    """A Root of our own (another thread may be using the caller's), or one line about why not."""
+    try:
+        return root.twin() if isinstance(root, Root) else Root(root)
+    except OSError as error:
+        path = root.path if isinstance(root, Root) else root
+        raise failed(os.fsencode(path), "opened as a directory", error) from error
+
+
+def _new_staging(root: Root) -> Staging:
+    try:
+        staging = _made(root)
+    except OSError as error:
+        raise failed(os.fsencode(root.path), "staged in", error) from error
+    try:
+        for name in stagings(root):
+            if name != staging.name:
+                other = tidy(root, name)
+                if other:
+                    other.close()
+                    raise Unfinished(f"a transaction was interrupted in {root.path}; recover it first", name)
+    except BaseException:
+        staging.remove()
+        raise
+    return staging
+
+
+def _made(root: Root) -> Staging:
+    for _ in range(_TRIES):
+        try:
+            return Staging.make(root)
+        except FileNotFoundError:  # a recovery took it for a dead one's
+            continue
+    return Staging.make(root)
+
+
+def write_journal(staging: Staging, journal: Journal) -> None:
+    """Bring everything staged to the disk, then the journal: from here on `recover` knows what to do."""
+    files = [step.new_name for step in journal.steps if step.change.kind == FILE]
+    singly = len(files) <= _ONE_BY_ONE
+    fd = staging.create(b"journal.new")
+    with os.fdopen(fd, "wb") as file:
+        file.write(journal.to_bytes())
+        file.flush()
+        if singly:
+            staging.sync(fd)
+    if singly:
+        for name in files:
+            _sync_file(staging, name)
+    else:
+        staging.sync_all()
+    staging.advance(b"journal.new", JOURNAL)
+    staging.sync(staging.root.fd)
+
+
+def _sync_file(staging: Staging, name: bytes) -> None:
+    with where_permitted():  # a file without read permission, and not root: synced with its directory
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging.fd)
+        try:
+            staging.sync(fd)
+        finally:
+            os.close(fd)
+
+
+def go_forward(staging: Staging, journal: Journal) -> list[bytes]:
+    """From state journal to state renamed; the directories that were left."""
+    forward = Forward(staging, journal)
+    forward.run()
+    sync_tree(staging, journal)
+    os.rename(JOURNAL, RENAMED, src_dir_fd=staging.fd, dst_dir_fd=staging.fd)
+    return forward.left
+
+
+def go_backward(staging: Staging, journal: Journal) -> None:
+    """From state journal, renamed or undoing to state undone."""
+    state = staging.state()
+    if state in (JOURNAL, RENAMED):
+        staging.advance(state, UNDOING)
+    Backward(staging, journal).run()
+    sync_tree(staging, journal)
+    staging.advance(UNDOING, UNDONE)
+
+
+def finish_kept(staging: Staging, journal: Journal, retire: Callable[[bytes, str], None] | None) -> None:
+    """Offer the saved files, then remove the staging directory."""
+    if retire:
+        names = staging.names()
+        for step in journal.steps:
+            if step.saves and step.old is not None and step.old.kind == FILE and step.old_name in names:
+                retire(step.change.path, staging.path(step.old_name))
+    staging.remove()
+
+
+def sync_tree(staging: Staging, journal: Journal) -> None:
+    """The directories whose names changed, and the files whose attributes did, to the disk."""
+    if not staging.durable:
+        return
+    paths = [path for path, _ in journal.directories]
+    paths += [
+        step.change.path for step in journal.steps if step.change.kind == ATTRIBUTES and not step.on_directory
+    ]
+    paths += sorted(journal.fresh())
+    if len(paths) > _ONE_BY_ONE:
+        staging.sync_all()
+        return
+    for path in paths:
+        _sync_path(staging, path)
+
+
+def _sync_path(staging: Staging, path: bytes) -> None:
+    try:
+        if not path:
+            staging.sync(staging.root.fd)
+            return
+        directory, name = staging.root.parent(path)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except (OSError, UnsafePath):
+        return  # gone, or no right to read it: then its directory's sync has to do
+    try:
+        staging.sync(fd)
+    finally:
+        os.close(fd)

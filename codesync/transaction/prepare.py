@@ -1,0 +1,194 @@
+"""From changes to a journal: look at every path, refuse what cannot be, and get everything ready in the staging
+directory. Nothing of the tree changes here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from .attributes import set_owner
+from .change import ATTRIBUTES, DELETE, DIRECTORY, FILE, SYMLINK, Change, parent_of, tree_order
+from .errors import NotEmpty, TransactionError, UnsafePath, failed, shown
+from .journal import Journal, Old, Step
+from .root import Root, names_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .staging import Staging
+
+_NAMED = 10  # how many unknown children an error names
+
+
+class Preparation:
+    """Changes by path, and the number of each; `journal()` is the result."""
+
+    def __init__(
+        self, staging: Staging, changes: Mapping[bytes, Change], numbers: Mapping[bytes, int]
+    ) -> None:
+        self._staging = staging
+        self._root: Root = staging.root
+        self._changes = changes
+        self._numbers = numbers
+        self._directories: dict[bytes, Old] = {}
+        self._fresh: dict[
+            bytes, Old
+        ] = {}  # directories to come, with the owner and set-group-id bit they inherit
+
+    def journal(self, id: str) -> Journal:
+        """Check everything, then stage what is not staged yet and save what will be replaced."""
+        steps = [step for step in map(self._step, sorted(self._changes, key=tree_order)) if step]
+        for step in steps:
+            try:
+                self._stage(step)
+            except OSError as error:
+                raise failed(step.change.path, "staged", error) from error
+        directories = sorted(self._directories.items(), key=lambda item: tree_order(item[0]))
+        return Journal(id, self._staging.durable, steps, directories)
+
+    # ---- looking
+
+    def _step(self, path: bytes) -> Step | None:
+        """The step for one path; None where there is nothing to do."""
+        change = self._changes[path]
+        try:
+            old = self._old(change)
+            if old is None and change.kind == DELETE:
+                return None
+            step = Step(self._numbers[path], change, old)
+            self._note(step)
+        except OSError as error:
+            raise failed(path, "changed", error) from error
+        return step
+
+    def _old(self, change: Change) -> Old | None:
+        """What is there. The parent of a put has to be there or to come; a missing path can be deleted but not adjusted."""
+        path, parent = change.path, parent_of(change.path)
+        if change.kind == DELETE:
+            return self._deletable(path)
+        if path and self._parent_kind(parent) not in (DIRECTORY, ATTRIBUTES):
+            raise _parent_missing(path)
+        old = None if path and parent in self._fresh else self._look(path)
+        if old is None and change.kind == ATTRIBUTES:
+            raise TransactionError(
+                f"{shown(path)} is not there, its attributes cannot be set; send it whole", path
+            )
+        return old
+
+    def _parent_kind(self, parent: bytes) -> str:
+        change = self._changes.get(parent)
+        return change.kind if change else DIRECTORY
+
+    def _deletable(self, path: bytes) -> Old | None:
+        if parent_of(path) in self._fresh:
+            return None
+        try:
+            return Old.of(self._root.lstat(path))
+        except (FileNotFoundError, NotADirectoryError, UnsafePath):
+            return None  # what only a symlink leads to is not in this tree
+
+    def _look(self, path: bytes) -> Old | None:
+        if not path:
+            return Old.of(os.fstat(self._root.fd))
+        try:
+            directory, name = self._root.parent(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise _parent_missing(path) from None
+        try:
+            return Old.of(os.stat(name, dir_fd=directory, follow_symlinks=False))
+        except FileNotFoundError:
+            return None
+
+    # ---- noting
+
+    def _note(self, step: Step) -> None:
+        """Remember the directories a step touches, so that they can be given back as they were."""
+        path, parent = step.change.path, parent_of(step.change.path)
+        if step.old is not None and step.on_directory:
+            self._directories[path] = step.old
+        if (
+            path
+            and step.change.kind != ATTRIBUTES
+            and parent not in self._fresh
+            and parent not in self._directories
+        ):
+            self._directories[parent] = Old.of(self._root.lstat(parent))
+        if step.places and step.change.kind == DIRECTORY:
+            above = self._heritage(parent)
+            self._fresh[path] = Old(DIRECTORY, above.mode & stat.S_ISGID, above.uid, above.gid, 0)
+        if step.removes_directory and step.change.kind != DELETE:
+            unknown = self._unknown(path)
+            if unknown:
+                raise NotEmpty(path, unknown)
+
+    def _heritage(self, parent: bytes) -> Old:
+        return self._fresh.get(parent) or self._directories[parent]
+
+    def _unknown(self, path: bytes) -> list[bytes]:
+        """Some paths below a directory that no change deletes."""
+        found: list[bytes] = []
+        waiting = [path]
+        while waiting and len(found) < _NAMED:
+            directory = waiting.pop()
+            for child in self._children(directory):
+                change = self._changes.get(child)
+                if change is None or change.kind != DELETE:
+                    found.append(child)
+                elif stat.S_ISDIR(self._root.lstat(child).st_mode):
+                    waiting.append(child)
+        return found[:_NAMED]
+
+    def _children(self, path: bytes) -> list[bytes]:
+        fd = self._root.open_directory(path)
+        try:
+            return [path + b"/" + name for name in sorted(names_in(fd))]
+        finally:
+            os.close(fd)
+
+    # ---- staging
+
+    def _stage(self, step: Step) -> None:
+        if step.places:
+            self._make(step)
+            self._dress(step)
+        if step.saves:
+            try:
+                self._staging.link_in(step.change.path, step.old_name)
+            except OSError:
+                pass  # then it is renamed away when its turn comes; what forbids that too is an error then
+
+    def _make(self, step: Step) -> None:
+        if step.change.kind == DIRECTORY:
+            os.mkdir(step.new_name, 0o700, dir_fd=self._staging.fd)
+        elif step.change.kind == SYMLINK:
+            os.symlink(step.change.target, step.new_name, dir_fd=self._staging.fd)
+
+    def _dress(self, step: Step) -> None:
+        """Owner, mode and mtime of what is to be put; a directory gets its own once it is filled."""
+        fd, name, change, old = self._staging.fd, step.new_name, step.change, step.old
+        like = (
+            old
+            if old is not None and change.kind == old.kind == FILE
+            else self._heritage(parent_of(change.path))
+        )
+        set_owner(fd, name, like.uid, like.gid)
+        if change.kind == DIRECTORY:
+            os.chmod(name, 0o700 | (like.mode & stat.S_ISGID), dir_fd=fd)
+            return
+        if change.kind == FILE:
+            mode = (
+                change.mode
+                if change.mode is not None
+                else (old.mode & 0o777 if like is old and old else 0o644)
+            )
+            os.chmod(name, mode, dir_fd=fd)
+        if change.mtime_ns is not None:
+            os.utime(name, ns=(change.mtime_ns, change.mtime_ns), dir_fd=fd, follow_symlinks=False)
+
+
+def _parent_missing(path: bytes) -> TransactionError:
+    return TransactionError(
+        f"{shown(path)} has no parent directory: parent missing; create it in the same transaction", path
+    )

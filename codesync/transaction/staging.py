@@ -1,0 +1,321 @@
+"""One staging directory: its birth, its lock, its state, its end. Between any two system calls it can be recognised.
+
+    .codesync-<16 hex>/
+      magic       MAGIC; locked (flock) by the process the transaction belongs to
+      n<i>        what change number i puts in place
+      o<i>        what was at the path of change number i
+      x<i>        what was in the way when it was undone
+      journal     and, once it is past that, the same file under another name: the state is the name
+
+    (none) ──▶ journal ──▶ renamed ──▶ kept      only `kept` and `undone` are ends: what is in the directory
+                  └──▶ undoing ◀──┘              is not needed any more and goes
+                         └──▶ undone
+
+Born with the sticky bit, which a directory gets atomically with its name, and dying with it: an empty one that has
+it is ours too, though its magic file is not there yet or any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from .errors import Busy, UnsafePath, failed
+from .root import MAGIC, STAGING_NAME, Root, is_staging, names_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+JOURNAL, RENAMED, KEPT, UNDOING, UNDONE = b"journal", b"renamed", b"kept", b"undoing", b"undone"
+_STATES = (JOURNAL, RENAMED, KEPT, UNDOING, UNDONE)
+_NEWBORN = 0o1700
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class Staging:
+    """A staging directory of `root` whose lock this object holds until `close`."""
+
+    def __init__(self, root: Root, name: bytes, fd: int, lock: int) -> None:
+        self.root, self.name, self.fd = root, name, fd
+        self._lock = lock
+        self.durable = True
+        self.fsyncs = 0
+
+    @classmethod
+    def make(cls, root: Root) -> Staging:
+        """A new one, empty. OSError; FileNotFoundError when a recovery swept it away in its first moment."""
+        name = b".codesync-" + os.urandom(8).hex().encode("ascii")
+        with _root_as_it_was(root):
+            os.mkdir(name, _NEWBORN, dir_fd=root.fd)
+        fd = _open_directory(root, name)
+        try:
+            # the magic file shows under its name only when it is whole and locked
+            lock = os.open(b"magic.new", _NEW, 0o600, dir_fd=fd)
+            try:
+                os.write(lock, MAGIC)
+                _flock(lock)
+                os.rename(b"magic.new", b"magic", src_dir_fd=fd, dst_dir_fd=fd)
+                os.fchmod(fd, 0o700)
+            except BaseException:
+                os.close(lock)
+                raise
+        except BaseException:
+            os.close(fd)
+            sweep(root, name)
+            raise
+        return cls(root, name, fd, lock)
+
+    @classmethod
+    def take(cls, root: Root, name: bytes) -> Staging | None:
+        """An existing one whose process is gone; Busy if it is not, None if the directory is gone."""
+        try:
+            fd = _open_directory(root, name)
+        except FileNotFoundError:
+            return None
+        try:
+            lock = os.open(b"magic", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                _flock(lock)
+                os.stat(
+                    b"magic", dir_fd=fd, follow_symlinks=False
+                )  # whoever had the lock may just have finished
+            except BaseException as error:
+                os.close(lock)
+                if isinstance(error, BlockingIOError):
+                    text = f"another transaction is at work in {root.path} ({os.fsdecode(name)}); wait for it or stop it"
+                    raise Busy(text, name) from None
+                raise
+        except FileNotFoundError:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(root, name, fd, lock)
+
+    def close(self) -> None:
+        """Give the lock back; the directory stays."""
+        if self.fd >= 0:
+            os.close(self._lock)
+            os.close(self.fd)
+            self.fd = self._lock = -1
+
+    # ---- what is in it
+
+    def names(self) -> set[bytes]:
+        """The names in the directory."""
+        return set(names_in(self.fd))
+
+    def create(self, name: bytes) -> int:
+        """A new empty file, open for writing."""
+        return os.open(name, _NEW, 0o600, dir_fd=self.fd)
+
+    def path(self, name: bytes) -> str:
+        """The absolute path of something in the directory."""
+        return os.path.join(self.root.path, os.fsdecode(self.name), os.fsdecode(name))
+
+    def move_in(self, path: bytes, name: bytes) -> None:
+        """Rename `path` of the tree to `name` in here."""
+        directory, last = self.root.parent(path)
+        os.rename(last, name, src_dir_fd=directory, dst_dir_fd=self.fd)
+
+    def link_in(self, path: bytes, name: bytes) -> None:
+        """Make `name` in here another name of what is at `path`, also of a symlink."""
+        directory, last = self.root.parent(path)
+        os.link(last, name, src_dir_fd=directory, dst_dir_fd=self.fd, follow_symlinks=False)
+
+    def move_out(self, name: bytes, path: bytes) -> None:
+        """Rename `name` in here to `path` of the tree, replacing a file there."""
+        directory, last = self.root.parent(path)
+        os.rename(name, last, src_dir_fd=self.fd, dst_dir_fd=directory)
+
+    # ---- its state
+
+    def state(self) -> bytes | None:
+        """The name its journal has, None before there is one."""
+        names = self.names()
+        return next((state for state in _STATES if state in names), None)
+
+    def read(self, state: bytes) -> bytes:
+        """The journal's bytes."""
+        with os.fdopen(
+            os.open(state, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd), "rb"
+        ) as file:
+            return file.read()
+
+    def advance(self, old: bytes, new: bytes) -> None:
+        """Go from one state to the next."""
+        os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        self.sync(self.fd)
+
+    # ---- durability
+
+    def sync(self, fd: int) -> None:
+        """fsync, counted; nothing unless durable."""
+        if self.durable:
+            self.fsyncs += 1
+            try:
+                os.fsync(fd)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # a filesystem that cannot sync directories
+                    raise
+
+    def sync_all(self) -> None:
+        """syncfs: everything on this filesystem in one go."""
+        if self.durable:
+            self.fsyncs += 1
+            _syncfs(self.fd)
+
+    # ---- its end
+
+    def remove(self) -> None:
+        """Remove the directory, the state last of all that counts, and give the lock back."""
+        state = self.state()
+        spared = {b"magic", state}
+        _empty(self.fd, spared)
+        if state:
+            os.unlink(state, dir_fd=self.fd)
+        os.fchmod(self.fd, _NEWBORN)
+        with _root_as_it_was(self.root):
+            os.unlink(b"magic", dir_fd=self.fd)
+            with contextlib.suppress(FileNotFoundError):  # a recovery may sweep it from now on
+                os.rmdir(self.name, dir_fd=self.root.fd)
+        self.close()
+
+
+def stagings(root: Root) -> list[bytes]:
+    """The names of the staging directories in a root, in order."""
+    return sorted(name for name in names_in(root.fd) if is_staging(root.fd, name))
+
+
+def sweep_fragments(root: Root) -> None:
+    """Remove staging directories that died before they had their magic file, or after."""
+    for name in names_in(root.fd):
+        if STAGING_NAME.match(name):
+            sweep(root, name)
+
+
+def sweep(root: Root, name: bytes) -> None:
+    """Remove such a fragment; anything else of that name is left alone."""
+    with contextlib.suppress(OSError, UnsafePath):
+        status = os.stat(name, dir_fd=root.fd, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) & ~stat.S_ISGID == _NEWBORN:
+            fd = _open_directory(root, name)
+            try:
+                if set(names_in(fd)) <= {b"magic.new"}:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(b"magic.new", dir_fd=fd)
+                    with _root_as_it_was(root):
+                        os.rmdir(name, dir_fd=root.fd)
+            finally:
+                os.close(fd)
+
+
+def belongs_to_staging(root: Root, path: bytes) -> bool:
+    """Whether a path leads into a staging directory of the root."""
+    first = path.partition(b"/")[0]
+    return STAGING_NAME.match(first) is not None and is_staging(root.fd, first)
+
+
+def _open_directory(root: Root, name: bytes) -> int:
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root.fd)
+
+
+def _flock(fd: int) -> None:
+    """Lock without waiting; a filesystem without locks has no rivals to tell apart."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+@contextlib.contextmanager
+def _root_as_it_was(root: Root) -> Iterator[None]:
+    """Make or remove a staging directory without a trace: the root's mtime, and its mode if it is read-only."""
+    before = os.fstat(root.fd)
+    mode = stat.S_IMODE(before.st_mode)
+    if mode & 0o300 != 0o300:
+        with contextlib.suppress(PermissionError):
+            os.fchmod(root.fd, mode | 0o700)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):
+            os.utime(root.fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+            if mode & 0o300 != 0o300:
+                os.fchmod(root.fd, mode)
+
+
+def _empty(fd: int, spared: set[bytes | None]) -> None:
+    """Remove what is in a directory. Subdirectories are first pulled up into it, so depth costs neither stack nor descriptors."""
+    pulled = 0
+    while True:
+        names = [name for name in names_in(fd) if name not in spared]
+        if not names:
+            return
+        for name in names:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=fd)
+                continue
+            os.chmod(name, 0o700, dir_fd=fd)
+            pulled = _hoist(fd, name, pulled)
+            os.rmdir(name, dir_fd=fd)
+
+
+def _hoist(fd: int, name: bytes, pulled: int) -> int:
+    """Empty one directory: its files go, its subdirectories become its siblings."""
+    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+    try:
+        for child in names_in(inner):
+            if stat.S_ISDIR(os.stat(child, dir_fd=inner, follow_symlinks=False).st_mode):
+                os.chmod(child, 0o700, dir_fd=inner)
+                pulled += 1
+                os.rename(
+                    child, b"%s.%d" % (name.partition(b".")[0], pulled), src_dir_fd=inner, dst_dir_fd=fd
+                )
+            else:
+                os.unlink(child, dir_fd=inner)
+    finally:
+        os.close(inner)
+    return pulled
+
+
+def _libc_syncfs() -> Callable[[int], int] | None:
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None, use_errno=True).syncfs
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
+def _syncfs(fd: int) -> None:
+    syncfs = _libc_syncfs()
+    if syncfs is None or syncfs(fd) != 0:
+        os.sync()
+
+
+def tidy(root: Root, name: bytes) -> Staging | None:
+    """Take over what a dead process left before it had a journal and remove it; what has one is handed back."""
+    staging = Staging.take(root, name)
+    if staging is None:
+        return None
+    if staging.state() is not None:
+        return staging
+    _removed(staging)
+    return None
+
+
+def _removed(staging: Staging) -> None:
+    try:
+        staging.remove()
+    except OSError as error:
+        raise failed(staging.name, "removed", error) from error
+    finally:
+        staging.close()

@@ -1,0 +1,79 @@
+"""What the command line and the MCP tools tell people: progress and errors, a line each. Knows no clock."""
+
+import os
+from typing import TYPE_CHECKING
+
+from codesync.errors import UserError
+
+if TYPE_CHECKING:
+    from codesync.client import Progress
+
+_STAGES = {
+    "scan": "reading the tree",
+    "delta": "working out what has changed",
+    "transfer": "sending",
+    "apply": "putting files in place",
+    "stop": "stopping the application",
+    "start": "starting the application",
+    "health": "waiting for the application",
+    "commit": "keeping the new tree",
+}
+_STEP = 0.001  # less than a tenth of a stage: what keeps a late replica's report ahead of the last one
+
+
+def error_line(error: BaseException) -> str | None:
+    """Return the one line an expected error is worth; None for a defect, which deserves its traceback."""
+    from codesync.delta.errors import DeltaError
+    from codesync.transaction import TransactionError
+
+    if isinstance(error, ExceptionGroup):  # of tasks: one defect among them makes all of it one
+        lines = [error_line(inner) for inner in error.exceptions]
+        return None if None in lines else lines[0]
+    if isinstance(error, OSError) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, UserError | DeltaError | TransactionError):
+        return str(error)
+    return None
+
+
+class Milestones:
+    """Lets through each stage of each replica once, and each further tenth of a long one."""
+
+    total = float(len(_STAGES))
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, str, int]] = set()
+        self._position = 0.0
+
+    def line(self, report: "Progress") -> str | None:
+        """Return what to tell, None where nothing worth telling has happened."""
+        done = report.done / report.total if report.total > 0 else 0.0
+        milestone = (report.stage, report.replica, int(done * 10))
+        if milestone in self._seen:
+            return None
+        self._seen.add(milestone)
+        self._advance(report.stage, done)
+        what = _STAGES.get(report.stage, report.stage)
+        percent = f" ({done:.0%})" if report.total > 0 else ""
+        return f"{report.replica + ': ' if report.replica else ''}{what}{percent}"
+
+    @property
+    def position(self) -> float:
+        """How far the last line is, of `total`. It grows with every line, as MCP demands."""
+        return self._position
+
+    def _advance(self, stage: str, done: float) -> None:
+        reached = list(_STAGES).index(stage) + min(done, 1.0) if stage in _STAGES else 0.0
+        self._position = max(reached, self._position + _STEP)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people, in decimal units."""
+    if count < 1000:
+        return f"{count} B"
+    value, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if value < 999.95:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}"

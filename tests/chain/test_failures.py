@@ -1,0 +1,45 @@
+"""Code that does not run: the result tells, and the old code serves."""
+
+import json
+
+from tests.chain.harness import Chain, content, tree_of
+
+
+def test_a_crash_on_import_is_told_with_its_traceback_and_rolled_back(chain: Chain) -> None:
+    chain.start()
+    chain.write("content.py", "raise RuntimeError('no such thing')\n")
+    result = chain.push()
+    assert result.status == "rolled_back"
+    replica = result.replicas[0]
+    assert replica.exit_code == 1
+    assert any("RuntimeError: no such thing" in line for line in replica.log_tail)
+    assert any("Traceback" in line for line in replica.log_tail)
+    assert "push again" in result.next_step
+    chain.wait_answer("the image")
+    assert tree_of(chain.replicas["one"].app) == tree_of(chain.image)
+    chain.write("content.py", content("mended"))
+    assert chain.push().status == "healthy"
+    assert chain.replicas["one"].ask() == "mended"
+
+
+def test_an_unhealthy_application_is_rolled_back(chain: Chain) -> None:
+    chain.start_proxy()
+    chain.add_replica()
+    chain.start_sidecar()
+    chain.start_launcher("one", "--health-timeout", "1")
+    chain.wait_ready()
+    chain.write("content.py", content("ill", healthy=False))
+    result = chain.push()
+    assert result.status == "rolled_back"
+    assert result.replicas[0].exit_code is None
+    chain.wait_answer("the image")
+
+
+def test_the_crash_is_the_result_of_the_command_too(chain: Chain) -> None:
+    chain.start()
+    chain.write("content.py", "1 / 0\n")
+    done = chain.command("push", "-m", "divide", "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["status"] == "rolled_back"
+    assert any("ZeroDivisionError" in line for line in told["replicas"][0]["log_tail"])
