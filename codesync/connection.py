@@ -122,8 +122,8 @@ async def connect(url: str, api_key: str, hello: Message) -> AsyncIterator[tuple
         yield connection, answer
 
 
-def _refused(url: str, status: int, body: bytes | None) -> ConnectError:
-    reason = (body or b"").decode("utf-8", "replace").strip().partition("\n")[0][:300]
+def _refused(url: str, status: int, body: bytes | bytearray | None) -> ConnectError:
+    reason = bytes(body or b"").decode("utf-8", "replace").strip().partition("\n")[0][:300]
     if status == 401:
         return ConnectError(
             reason or "the proxy wants a key; set CODESYNC_API_KEY", code="unauthorized", final=True

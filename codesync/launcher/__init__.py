@@ -59,13 +59,19 @@ def _serve(supervisor: Supervisor) -> int:
     try:
         volume = Volume(options.files_dir)
         tree = Tree(options.app_root, volume, note)
-        return Service(supervisor, volume, tree, Link(volume.launcher, supervisor.loop)).serve()
+        service = Service(supervisor, volume, tree, Link(volume.launcher, supervisor.loop))
+        service.prepare()
     except (VolumeError, TreeError, OSError) as error:
         note(f"{error}; the application runs, but nothing can be pushed")
         return supervisor.serve()
+    return service.serve()
 
 
 def _open_standard_streams() -> None:
     """Whoever starts us without one of them must not find a pipe of ours there."""
-    while os.open(os.devnull, os.O_RDWR) <= 2:
-        pass
+    while True:
+        stream = os.open(os.devnull, os.O_RDWR)
+        if stream > 2:
+            os.close(stream)
+            return
+        os.set_inheritable(stream, True)

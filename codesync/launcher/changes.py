@@ -38,25 +38,25 @@ class Cancelled(Exception):
 
 
 class Staged(NamedTuple):
-    """A transaction that only needs its `rename`, and the paths it overwrites that somebody else had changed."""
+    """A transaction that only needs its `rename`; paths it overwrites that somebody else had changed; its changes."""
 
     transaction: Transaction
     drift: list[bytes]
+    changes: list[Change]
 
 
 def tree_changes(base: Mapping[bytes, Entry], target: Mapping[bytes, Entry]) -> list[Change]:
     """Every change from one manifest to another. An mtime alone is none."""
     deletes = [Change(path, DELETE) for path in sorted(base, reverse=True) if path not in target]
-    puts = [_change(base.get(path), target[path]) for path in sorted(target)]
-    return deletes + [change for change in puts if change is not None]
+    return deletes + [
+        put(entry) for path, entry in sorted(target.items()) if not _same(base.get(path), entry)
+    ]
 
 
-def _change(old: Entry | None, new: Entry) -> Change | None:
+def _same(old: Entry | None, new: Entry) -> bool:
     if old is None or (old.kind, old.digest, old.target) != (new.kind, new.digest, new.target):
-        return put(new)
-    if old.mode != new.mode and new.kind != "l":
-        return Change(new.path, ATTRIBUTES, mode=new.mode & 0o777)
-    return None
+        return False
+    return old.mode == new.mode or new.kind == "l"
 
 
 def put(entry: Entry) -> Change:
@@ -95,7 +95,9 @@ def _is_made(root: Root, change: Change) -> bool:
         return same_size and _digest(root, change.path) == change.digest
     if change.kind == DIRECTORY:
         return stat.S_ISDIR(found.st_mode)
-    return change.kind == SYMLINK and stat.S_ISLNK(found.st_mode) and root.readlink(change.path) == change.target
+    return (
+        change.kind == SYMLINK and stat.S_ISLNK(found.st_mode) and root.readlink(change.path) == change.target
+    )
 
 
 def _is_like(root: Root, entry: Entry, mode: int, size: int, mtime_ns: int) -> bool:
@@ -120,24 +122,43 @@ def _digest(root: Root, path: bytes) -> str:
     return digest.hexdigest()
 
 
+def missing_parents(root: Root, planned: Sequence[Planned], known: Mapping[bytes, Entry]) -> list[Planned]:
+    """Directories that the changes take for granted, and that somebody has removed or replaced meanwhile."""
+    paths = {each.change.path for each in planned}
+    wanted: dict[bytes, Planned] = {}
+    for each in planned:
+        parent = each.change.path
+        while each.change.kind != DELETE and b"/" in parent:
+            parent = parent.rpartition(b"/")[0]
+            if parent in paths or parent in wanted or parent not in known:
+                break
+            directory = put(known[parent])
+            if directory.kind != DIRECTORY or _is_made(root, directory):
+                break
+            wanted[parent] = Planned(directory)
+    return list(wanted.values())
+
+
 def stage(
     root: Root,
     name: str,
     planned: Sequence[Planned],
+    *,
     known: Mapping[bytes, Entry] | None,
     source: Callable[[Planned], BinaryIO],
     cancelled: threading.Event,
 ) -> Staged:
-    """Stage the changes, and what bytecode must go with them, as the transaction `name`; old code may still run.
+    """Stage the changes as the transaction `name`, while old code may still run.
 
     `known` is the manifest of what is there now, for drift; None where nobody knows. `source` opens a file's content.
     Raises TransactionError, OSError or Cancelled, and leaves nothing behind then.
     """
-    drift = [] if known is None else [p.change.path for p in planned if _drifted(root, p, known, cancelled)]
+    drift: list[bytes] = []
+    if known is not None:
+        planned = [*planned, *missing_parents(root, planned, known)]
+        drift = [each.change.path for each in planned if _drifted(root, each, known, cancelled)]
     transaction = Transaction.begin(root, name)
     try:
-        for change in bytecode(root, [each.change for each in planned]):
-            transaction.add(change)
         for each in planned:
             _check(cancelled)
             if each.change.kind == FILE:
@@ -149,7 +170,21 @@ def stage(
     except BaseException:
         transaction.undo()
         raise
-    return Staged(transaction, drift)
+    return Staged(transaction, sorted(drift), [each.change for each in planned])
+
+
+def rename(root: Root, staged: Staged) -> None:
+    """Make it the tree, now that no old code runs. Raises TransactionError; then the old tree is there.
+
+    What the old code has compiled goes too, and only now it compiles no more.
+    """
+    try:
+        for change in bytecode(root, staged.changes):
+            staged.transaction.add(change)
+        staged.transaction.rename()
+    except BaseException:
+        staged.transaction.undo()
+        raise
 
 
 def _drifted(root: Root, planned: Planned, known: Mapping[bytes, Entry], cancelled: threading.Event) -> bool:

@@ -97,7 +97,9 @@ def identity(entries: Iterable[Entry]) -> str:
     """SHA-256 over the listing: path, kind, mode, size, mtime and link target, in path order."""
     digest = hashlib.sha256(_PREFIX)
     for entry in entries:
-        numbers = f"{entry.kind} {entry.mode} {entry.size} {entry.mtime_ns} {len(entry.path)} {len(entry.target)}\n"
+        numbers = (
+            f"{entry.kind} {entry.mode} {entry.size} {entry.mtime_ns} {len(entry.path)} {len(entry.target)}\n"
+        )
         digest.update(numbers.encode() + entry.path + entry.target)
     return digest.hexdigest()
 
@@ -135,7 +137,11 @@ def choose(entries: Iterable[Entry], limit: int = MAX_BYTES) -> tuple[list[Entry
 
 
 def copy_image(
-    root: Root, volume: Volume, applied: Applied, listing: tuple[list[Entry], list[bytes]], cancelled: threading.Event
+    root: Root,
+    volume: Volume,
+    applied: Applied,
+    listing: tuple[list[Entry], list[bytes]],
+    cancelled: threading.Event,
 ) -> None:
     """Copy to `gen0/` what is as it was listed, then write `gen0.json`. Raises OSError; then nothing of it is left."""
     _be_nice()
@@ -197,7 +203,11 @@ def _copy_file(root: Root, entry: Entry, directory: int, name: str) -> str:
                 digest.update(chunk)
                 copy.write(chunk)
         after = os.fstat(source.fileno())
-    if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) == (before.st_size, before.st_mtime_ns, before.st_ctime_ns):
+    if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_size,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    ):
         return digest.hexdigest()
     os.unlink(name, dir_fd=directory)
     return ""

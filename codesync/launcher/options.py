@@ -69,7 +69,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default=_variable(environ, "APP_ROOT", "/app"),
         help="the application's directory (CODESYNC_APP_ROOT; now %(default)s)",
     )
-    parser.add_argument("--health", metavar="CHECK", help="http://HOST:PORT/PATH, tcp://HOST:PORT or cmd:COMMAND")
+    parser.add_argument(
+        "--health", metavar="CHECK", help="http://HOST:PORT/PATH, tcp://HOST:PORT or cmd:COMMAND"
+    )
     for name, default, text in (
         ("--health-timeout", 30.0, "how long a pushed tree may take to become healthy"),
         ("--settle", 1.0, "without --health: how long a pushed tree must stay alive"),

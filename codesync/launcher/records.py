@@ -162,7 +162,9 @@ def read_plan(data: bytes) -> Plan:
     except (KeyError, TypeError, ValueError, TransactionError) as error:
         raise RecordError(f"{name} is malformed: {error}") from error
     if any(planned.change.path == MARK for planned in changes):
-        raise RecordError(f"{name} changes {MARK.decode()}, which is the launcher's own; ignore that name where you push")
+        raise RecordError(
+            f"{name} changes {MARK.decode()}, which is the launcher's own; ignore that name where you push"
+        )
     return plan
 
 
@@ -208,7 +210,9 @@ def read_listing(data: bytes, applied: Applied) -> tuple[list[Entry], list[bytes
     try:
         if (record["instance"], record["image"]) != (applied.instance, applied.image):
             raise RecordError(f"{name} is of another container")
-        return [Entry.from_json(fields) for fields in record["entries"]], [decode(path) for path in record["left_out"]]
+        return [Entry.from_json(fields) for fields in record["entries"]], [
+            decode(path) for path in record["left_out"]
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"{name} is malformed: {error}") from error
 
@@ -227,5 +231,7 @@ def _load(data: bytes, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise RecordError(f"{name} is no JSON: {error}") from error
     if not isinstance(record, dict) or record.get("version") != VERSION:
-        raise RecordError(f"{name} is not of version {VERSION}; use a launcher and a sidecar of the same codesync")
+        raise RecordError(
+            f"{name} is not of version {VERSION}; use a launcher and a sidecar of the same codesync"
+        )
     return record

@@ -7,7 +7,6 @@ what a request waits for, it waits for here.
 from __future__ import annotations
 
 import os
-import traceback
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,14 +47,20 @@ class Service:
         self._greeted = False
         self._untold: dict[str, Any] | None = None  # a verdict that no sidecar has heard yet
         self._copying: Job[None] | None = None
-        supervisor.hang_up = lambda _: self.request_apply()
+        supervisor.on_hang_up = self.request_apply
         self.app.changed = self._changed
         link.connected, link.received, link.lost = self._connected, self._received, self._lost
 
-    def serve(self) -> int:
-        """Run until the application ends, or we are told to: the exit status. Raises TreeError before it has started."""
+    def prepare(self) -> None:
+        """All that must be done before the application starts. Raises TreeError."""
         try:
             self.do(self.tree.prepare, interruptible=True)
+        except Cancelled:
+            pass  # we were told to stop, `serve` will notice
+
+    def serve(self) -> int:
+        """Run until the application ends, or we are told to: the exit status."""
+        try:
             self.check()
             self.start(self.tree.applied.push_id)
             self.link.serve()
@@ -65,12 +70,15 @@ class Service:
                 if self._requests:
                     self._run(self._requests.popleft())
             return self._finish()
-        except (Terminated, Cancelled):
+        except Terminated:
             return self._finish()
         except CannotStart as error:
             note(str(error))
             self._finish()
             return error.status
+        except Exception:  # told by `_run`: nothing runs any more, and a new start puts things in order
+            self._finish()
+            return OWN_FAILURE
 
     def _run(self, request: Callable[[], None]) -> None:
         """A failure of ours must not take the application with it, if that still runs."""
@@ -79,6 +87,8 @@ class Service:
         except (Terminated, CannotStart):
             raise
         except Exception as error:  # whatever it is: an init outlives its own mistakes
+            import traceback
+
             traceback.print_exc()
             self.complain(f"internal error: {error!r}")
             if self.app.exit is not None:
@@ -211,7 +221,9 @@ class Service:
         if trial and trial.push_id == push_id and trial.verdict:
             trial.decision = trial.decision or KEEP
         elif trial:
-            self.link.send("error", message=f"push {trial.push_id} is on trial and not judged", push_id=push_id)
+            self.link.send(
+                "error", message=f"push {trial.push_id} is on trial and not judged", push_id=push_id
+            )
         else:
             self._requests.append(lambda: self._keep_late(push_id))
 

@@ -48,7 +48,7 @@ class Supervisor:
         self.options = options
         self.loop = Loop()
         self.stop_signal = 0  # the first TERM or INT we got
-        self.hang_up: Callable[[int], None] = lambda number: self.app.forward(number)
+        self.on_hang_up: Callable[[], None] | None = None  # else SIGHUP is the application's, too
         self._children = Children()
         self.app = Application(
             self.loop,
@@ -62,7 +62,7 @@ class Supervisor:
     def install_signals(self) -> None:
         """From now on signals are events. First of all: process 1 does not even get what it does not handle."""
         self._on(signal.SIGCHLD, lambda _: self._children.reap())
-        self._on(signal.SIGHUP, lambda number: self.hang_up(number))
+        self._on(signal.SIGHUP, self._hang_up)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._on(number, self._terminate)
         for number in FORWARDED:
@@ -73,6 +73,12 @@ class Supervisor:
 
     def _terminate(self, number: int) -> None:
         self.stop_signal = self.stop_signal or number
+
+    def _hang_up(self, number: int) -> None:
+        if self.on_hang_up is not None:
+            self.on_hang_up()
+        else:
+            self.app.forward(number)
 
     def start(self, push_id: str) -> Process:
         """Start the application; it sees which push it runs. Raises CannotStart."""

@@ -7,11 +7,10 @@ a transaction that `applied` names, or whose push is committed, and undoes any o
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from codesync.launcher.changes import Staged, missing_changes, stage, tree_changes
+from codesync.launcher.changes import Staged, missing_changes, rename, stage, tree_changes
 from codesync.launcher.image import Listing, copy_image, list_image
 from codesync.launcher.records import (
     MARK,
@@ -53,7 +52,9 @@ class Start(NamedTuple):
     gen0: bool  # the sidecar has no copy of this image yet
 
 
-def decide_start(applied: Applied | None, instance: str | None, state: State, image: Callable[[], str]) -> Start:
+def decide_start(
+    applied: Applied | None, instance: str | None, state: State, image: Callable[[], str]
+) -> Start:
     """The mark inside the directory tells a restart from a fresh container; the image's identity, whose pushes are meant.
 
     `image` lists the directory; it is asked in a fresh container only.
@@ -78,24 +79,29 @@ class Step:
     def __init__(self, tree: Tree, staged: Staged, becomes: Applied) -> None:
         self.drift = staged.drift
         self._tree = tree
-        self._transaction = staged.transaction
+        self._staged = staged
         self._becomes = becomes
 
     def rename(self) -> None:
-        """Make it the tree. Raises TransactionError; then the old one is there."""
-        self._transaction.rename()
+        """Make it the tree. Raises TransactionError or OSError; then the old one is there."""
+        rename(self._tree.root, self._staged)
+
+    def switch(self) -> None:
+        """Rename and keep. Raises TransactionError or OSError; then the old tree is there."""
+        self.rename()
+        self.keep()
 
     def keep(self) -> None:
         """Record it as applied, then forget the old tree."""
         self._tree.record(self._becomes)
         try:
-            self._transaction.keep()
+            self._staged.transaction.keep()
         except (TransactionError, OSError) as error:  # the next recovery removes what is left of it
             self._tree.note(f"the old tree is not removed yet: {error}")
 
     def undo(self) -> None:
         """Put the old tree back. Raises TransactionError; then the next start tries again."""
-        self._transaction.undo()
+        self._staged.transaction.undo()
 
 
 class Tree:
@@ -121,7 +127,9 @@ class Tree:
             self.applied = applied
         self.recover(state)
         listing = Lazy(lambda: list_image(self.root, self._volume.identity()))
-        start = decide_start(self.applied if self.applied.instance else None, instance, state, lambda: listing().image)
+        start = decide_start(
+            self.applied if self.applied.instance else None, instance, state, lambda: listing().image
+        )
         if start.fresh:
             self._settle_in(listing(), start)
         elif start.tree_id != self.applied.tree_id:
@@ -164,12 +172,21 @@ class Tree:
             self.trouble = f"the application's directory cannot be recovered: {error}"
             self.note(self.trouble)
 
+    def require_recovered(self) -> None:
+        """Try again what failed at the start. Raises RecordError while it does."""
+        if self.trouble:
+            self.recover()
+        if self.trouble:
+            raise RecordError(self.trouble)
+
     def _settle_in(self, listing: Listing, start: Start) -> None:
         """Record a fresh container; the mark comes last, so until then it stays fresh."""
-        self.applied = Applied(secrets.token_hex(16), listing.image, start.tree_id)
+        self.applied = Applied(os.urandom(16).hex(), listing.image, start.tree_id)
         try:
             if start.gen0:
-                self._volume.write("listing.json", write_listing(self.applied, listing.entries, listing.left_out))
+                self._volume.write(
+                    "listing.json", write_listing(self.applied, listing.entries, listing.left_out)
+                )
             self._volume.clear_gen0()
             self._volume.set_applied(self.applied)
             self._volume.write("instance", self.applied.instance.encode() + b"\n")
@@ -197,8 +214,7 @@ class Tree:
         try:
             step = self.stage_committed(target, cancelled)
             if step is not None:
-                step.rename()
-                step.keep()
+                step.switch()
         except FAILURES as error:
             self.note(f"the committed tree is not applied: {error}")
 
@@ -221,7 +237,7 @@ class Tree:
         if target is None or target.tree_id == self.applied.tree_id:
             return None
         becomes = self.applied._replace(
-            tree_id=target.tree_id, push_id=target.push_id, transaction="apply-" + secrets.token_hex(8)
+            tree_id=target.tree_id, push_id=target.push_id, transaction="apply-" + os.urandom(8).hex()
         )
         planned = [Planned(change) for change in self._changes_to(target.tree_id)]
         with closing(self._volume.contents(b"current")) as current:
@@ -240,7 +256,9 @@ class Tree:
     def stage_plan(self, plan: Plan, cancelled: threading.Event) -> Step:
         """Stage a trial. Raises one of FAILURES, or Cancelled."""
         if plan.base != self.applied.tree_id and self.applied.tree_id is not None:
-            raise RecordError(f"the push is made against tree {plan.base:.12}, here is {self.applied.tree_id:.12}")
+            raise RecordError(
+                f"the push is made against tree {plan.base:.12}, here is {self.applied.tree_id:.12}"
+            )
         becomes = self.applied._replace(tree_id=plan.target, push_id=plan.push_id, transaction=plan.push_id)
         with closing(self._volume.contents(b".sidecar/trial")) as trial:
             return self._stage(plan.changes, becomes, lambda each: trial.open(each.file.encode()), cancelled)
@@ -252,7 +270,10 @@ class Tree:
         source: Callable[[Planned], BinaryIO],
         cancelled: threading.Event,
     ) -> Step:
-        return Step(self, stage(self.root, becomes.transaction, planned, self._known(), source, cancelled), becomes)
+        staged = stage(
+            self.root, becomes.transaction, planned, known=self._known(), source=source, cancelled=cancelled
+        )
+        return Step(self, staged, becomes)
 
     def _known(self) -> dict[bytes, Entry] | None:
         if self.applied.tree_id is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from codesync.launcher.changes import Cancelled
 from codesync.launcher.messages import drift_fields
+from codesync.launcher.supervisor import CannotStart, Terminated
 from codesync.launcher.tree import COPYING, FAILURES
 
 if TYPE_CHECKING:
@@ -22,18 +23,6 @@ if TYPE_CHECKING:
     from codesync.supervise import Exit, Process
 
 KEEP, UNDO = "keep", "undo"
-
-
-class CannotStart(Exception):
-    """There is nothing to run. `status` is what a shell would exit with: 127 not found, 126 not executable."""
-
-    def __init__(self, command: str, error: OSError) -> None:
-        super().__init__(f"the application cannot be started: {command}: {error.strerror}")
-        self.status = 127 if isinstance(error, FileNotFoundError) else 126
-
-
-class Terminated(Exception):
-    """The launcher has been told to end; whoever waits puts its things in order and passes this on."""
 
 
 class Refused(Exception):
@@ -55,6 +44,7 @@ class Trial:
         self._stopped = False
         self._process: Process | None = None
         self._ended: Exit | None = None  # how the trial's process ended by itself
+        self._drift: list[bytes] = []
         self._timings: dict[str, int] = {}
 
     def run(self) -> None:
@@ -67,6 +57,8 @@ class Trial:
             except Refused as refusal:
                 self._take_back()
                 self._tell("undone", str(refusal))
+                if self.decision == UNDO:
+                    self._tell_undone()
                 return
             self._tell("keep", "")
             self._await_decision()
@@ -87,14 +79,20 @@ class Trial:
                 if plan.push_id != self.push_id:
                     raise Refused(f"the plan on the volume is of push {plan.push_id!r:.80}")
                 self._step = self._service.do(
-                    lambda cancelled: tree.stage_plan(plan, cancelled), until=self._deadline
+                    lambda cancelled: tree.stage_plan(plan, cancelled),
+                    interruptible=True,
+                    until=self._deadline,
                 )
             except Cancelled:
-                raise Refused(f"staging was given up: {self._service.interruption() or 'the deadline has passed'}") from None
+                raise Refused(
+                    f"staging was given up: {self._service.interruption() or 'the deadline has passed'}"
+                ) from None
             except FAILURES as error:
                 raise Refused(f"the push cannot be staged: {error}") from error
 
     def _switch(self) -> None:
+        assert self._step is not None, "staged first"
+        self._drift = self._step.drift
         self._service.check()
         self._progress("stop")
         with self._timed("stop"):
@@ -127,16 +125,18 @@ class Trial:
             raise Refused(reason)
 
     def _wait_for_health(self, process: Process) -> str:
-        """"" when it is well, else why not."""
+        """Why it is not well; nothing when it is."""
         seconds = self._service.options.health_seconds
         until = self._deadline
         if self._service.app.check.real:
             until = min(until, self._service.loop.clock() + seconds)
-        self._service.wait(lambda: process.exit or process.passed, until)
+        self._service.wait(lambda: process.exit or process.passed or self.decision, until)
         if process.exit:
             return f"the application ended with {process.exit} before it was {self._wanted()}"
         if process.passed:
             return ""
+        if self.decision:
+            return "the push was called off"
         last = process.prober.reason if process.prober else ""
         if self._service.loop.clock() >= self._deadline:
             return "the deadline passed before the application was " + self._wanted()
@@ -162,13 +162,14 @@ class Trial:
     # --- the ends --------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        assert self._step is not None, "there was a verdict"
-        self._service.do(lambda _: self._step.keep() if self._step else None)
+        step = self._step
+        assert step is not None, "there was a verdict"
+        self._service.do(lambda _: step.keep())
         self._service.link.send("kept", push_id=self.push_id)
 
     def _undo(self) -> None:
         self._take_back()
-        self._service.link.send("undone", push_id=self.push_id, app=self._service.app.describe())
+        self._tell_undone()
         self._service.catch_up()
 
     def _take_back(self) -> None:
@@ -177,15 +178,17 @@ class Trial:
             self._service.app.stop()
         self._undo_step()
         if self._stopped:
+            self._service.check()
             self._service.start(self._service.tree.applied.push_id)
 
     def _undo_step(self) -> None:
-        if self._step is not None:
-            self._service.do(lambda _: self._step.undo() if self._step else None)
+        step, self._step = self._step, None
+        if step is not None:
+            self._service.do(lambda _: step.undo())
 
     def _abandon(self) -> None:
         """The launcher itself must end: leave the tree as the sidecar has decided, or as it was."""
-        self._service.stop_for_good()
+        self._service.supervisor.stop_for_good()
         if self._renamed and self._is_committed():
             self._keep()
         else:
@@ -195,6 +198,9 @@ class Trial:
 
     def _progress(self, stage: str) -> None:
         self._service.link.send("progress", push_id=self.push_id, stage=stage)
+
+    def _tell_undone(self) -> None:
+        self._service.link.send("undone", push_id=self.push_id, app=self._service.app.describe())
 
     def _tell(self, verdict: str, reason: str) -> None:
         process, ended = self._process, self._ended
@@ -208,7 +214,7 @@ class Trial:
             reason=reason,
             log_tail=process.tail.lines() if process else [],
             timings_ms=dict(self._timings),
-            **drift_fields(self._step.drift if self._step else []),
+            **drift_fields(self._drift),
         )
         self._service.tell_verdict(self.verdict)
 
@@ -228,7 +234,9 @@ def decide(said: str | None, is_committed: Callable[[], bool], overdue: bool) ->
 class Stopwatch:
     """Adds the milliseconds of a block to `timings[name]`."""
 
-    def __init__(self, timings: dict[str, int], name: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, timings: dict[str, int], name: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._timings = timings
         self._name = name
         self._clock = clock

@@ -13,7 +13,16 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from codesync.launcher.records import Applied, Entry, Plan, RecordError, State, read_manifest, read_plan, read_state
+from codesync.launcher.records import (
+    Applied,
+    Entry,
+    Plan,
+    RecordError,
+    State,
+    read_manifest,
+    read_plan,
+    read_state,
+)
 from codesync.transaction import Root
 
 if TYPE_CHECKING:
@@ -54,11 +63,15 @@ class Volume:
 
     def _take_lock(self) -> int:
         """Our pid in `launcher.pid`, locked: two launchers would both apply the same pushes to different trees."""
-        lock = os.open("launcher.pid", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE, dir_fd=self.launcher)
+        lock = os.open(
+            "launcher.pid", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE, dir_fd=self.launcher
+        )
         until = time.monotonic() + LOCK_SECONDS
         while not _locked(lock):
             if time.monotonic() > until:
-                raise VolumeError(f"another launcher uses the volume at {self.files_dir}; give each container its own")
+                raise VolumeError(
+                    f"another launcher uses the volume at {self.files_dir}; give each container its own"
+                )
             time.sleep(0.01)
         with suppress(PermissionError):
             os.fchmod(lock, FILE_MODE)

@@ -3,8 +3,8 @@
 Every message passes a `Link` here, in and out, so nothing illegal is sent and nothing illegal is acted upon.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
 
 from codesync.protocol import (
     Close as CloseCode,
@@ -121,10 +121,10 @@ class Switchboard:
             peer.replica.peer = None
         return peer
 
-    def update(self, replica_id: str, **changes: object) -> None:
-        """Change what is known of a replica before it says so itself."""
-        replica = self.replicas[replica_id]
-        replica.state = replace(replica.state, **changes)  # type: ignore[arg-type]
+    def prune(self, wanted: Container[str]) -> None:
+        """Forget the replicas that are gone and not wanted."""
+        for replica_id in [r.id for r in self.replicas.values() if r.peer is None and r.id not in wanted]:
+            del self.replicas[replica_id]
 
 
 def _check(link: Link, message: Message) -> None:

@@ -14,7 +14,6 @@ from codesync.protocol import (
     ProtocolError,
     Push,
     ReplicaState,
-    Rollback,
     TreeRef,
 )
 from codesync.proxy.attempt import Attempt
@@ -104,10 +103,10 @@ def _batch_order(push: Push, by_base: Mapping[TreeRef, int], state: ReplicaState
     return Order(base=state.tree, target=push.batches[index].target, content=content)
 
 
-def rollback_orders(rollback: Rollback, states: Iterable[ReplicaState]) -> list[tuple[str, Order]]:
-    """Each replica gets the tree that the wanted push left there. Raises Impossible."""
+def rollback_orders(to: str, states: Iterable[ReplicaState]) -> list[tuple[str, Order]]:
+    """Each replica gets the tree that the push `to` left there; empty: the one before the present. Raises Impossible."""
     states = list(states)
-    to = rollback.to or _before_present(states)
+    to = to or _before_present(states)
     return [(state.id, _tree_order(to, state)) for state in states]
 
 

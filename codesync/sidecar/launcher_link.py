@@ -21,8 +21,8 @@ RETRY_SECONDS = 0.2
 Message = dict[str, Any]
 
 
-class LauncherLost(Exception):
-    """The launcher went away, or did not answer in time: the message says which."""
+class LauncherError(Exception):
+    """The launcher went away, refused, or did not answer in time: the message says which."""
 
 
 class LauncherLink:
@@ -82,6 +82,8 @@ class LauncherLink:
             os.close(directory)
 
     def _dispatch(self, message: Message) -> None:
+        if message.get("type") == "error" and message.get("push_id"):
+            self._fail(str(message["push_id"]), str(message.get("message")))
         key = (str(message.get("type")), str(message.get("push_id", "")))
         future = self._waiting.pop(key, None)
         if future is not None and not future.done():
@@ -89,26 +91,31 @@ class LauncherLink:
         else:
             self._on_message(message)
 
+    def _fail(self, push_id: str, reason: str) -> None:
+        for (_, asked), future in list(self._waiting.items()):
+            if asked == push_id and not future.done():
+                future.set_exception(LauncherError(f"the launcher says: {reason}"))
+
     def _lose(self, writer: asyncio.StreamWriter) -> None:
         was, self._writer, self.hello = self.hello, None, None
         writer.close()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(
-                    LauncherLost("the launcher closed its connection; is its container restarting?")
+                    LauncherError("the launcher closed its connection; is its container restarting?")
                 )
         self._waiting.clear()
         if was is not None:
             self._on_message({"type": "lost"})
 
     def send(self, message: Message) -> None:
-        """Say it. Raises LauncherLost when nobody is there."""
+        """Say it. Raises LauncherError when nobody is there."""
         if self._writer is None:
-            raise LauncherLost("no launcher is connected")
+            raise LauncherError("no launcher is connected")
         self._writer.write(_line(message))
 
     async def request(self, message: Message, answer: str, within: float) -> Message:
-        """Say it and wait for the message of type `answer` about the same push. Raises LauncherLost."""
+        """Say it and wait for the message of type `answer` about the same push. Raises LauncherError."""
         key = (answer, str(message.get("push_id", "")))
         future = asyncio.get_running_loop().create_future()
         self._waiting[key] = future
@@ -117,7 +124,7 @@ class LauncherLink:
             async with asyncio.timeout(within):
                 return await future  # type: ignore[no-any-return]
         except TimeoutError as error:
-            raise LauncherLost(
+            raise LauncherError(
                 f"the launcher did not answer {message['type']!r} within {within:.0f} s"
             ) from error
         finally:

@@ -41,7 +41,7 @@ from codesync.protocol import (
 )
 from codesync.protocol import Result as WireResult
 from codesync.sidecar.answers import manifest_answer, signatures_answer
-from codesync.sidecar.launcher_link import LauncherLink, LauncherLost
+from codesync.sidecar.launcher_link import LauncherLink, LauncherError
 from codesync.sidecar.state import Commit, Result
 from codesync.sidecar.store import Push, Store, StoreError
 from codesync.transaction import TransactionError
@@ -155,7 +155,7 @@ class Replica:
     async def _apply_committed(self) -> None:
         try:
             await self.launcher.request({"type": "apply"}, "applied", STOP_SECONDS)
-        except LauncherLost as error:
+        except LauncherError as error:
             log.warning("the committed tree is not applied yet: %s", error)
 
     # --- the proxy -------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Replica:
         self._set_deadline(message.deadline_s)
         try:
             report = await self._verdict(message)
-        except LauncherLost as error:
+        except LauncherError as error:
             await self._send(
                 Failed(push_id=message.push_id, phase="try", code="launcher_lost", message=str(error))
             )
@@ -238,7 +238,7 @@ class Replica:
     async def _verdict(self, message: Try) -> ReplicaReport:
         staged = self.store.staged
         if staged is None or staged.push.push_id != message.push_id:
-            raise LauncherLost("the trial was dropped before it was tried")
+            raise LauncherError("the trial was dropped before it was tried")
         if staged.target.tree_id == self.store.tree.tree_id:
             return self._make_report("no_changes")
         if not self.launcher.connected:
@@ -288,7 +288,7 @@ class Replica:
     async def _settle_launcher(self, push_id: str) -> None:
         try:
             await self.launcher.request({"type": "keep", "push_id": push_id}, "kept", STOP_SECONDS)
-        except LauncherLost as error:
+        except LauncherError as error:
             log.warning("%s; it reads the committed tree when it is back", error)
 
     async def _already_decided(self, push_id: str) -> None:
@@ -336,7 +336,7 @@ class Replica:
     async def _undo_at_launcher(self, push_id: str) -> None:
         try:
             await self.launcher.request({"type": "undo", "push_id": push_id}, "undone", STOP_SECONDS)
-        except LauncherLost as error:
+        except LauncherError as error:
             log.warning("%s; it undoes the trial when it is back", error)
 
     async def _finish_trying(self) -> None:

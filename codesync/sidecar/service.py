@@ -9,7 +9,6 @@ from pathlib import Path
 
 from codesync.connection import SOFTWARE, ConnectError, Connection, Disconnected, backoff, connect, endpoint
 from codesync.protocol import VERSIONS, Hello, Message
-from codesync.pyz import build_pyz
 from codesync.sidecar.replica import Replica
 from codesync.sidecar.store import Store
 from codesync.sidecar.volume import Volume, write_atomically
@@ -34,6 +33,8 @@ async def run(*, files_dir: str, proxy_url: str, app_id: str, deployment_id: str
 
 
 def _offer_launcher(volume: Volume) -> None:
+    from codesync.pyz import build_pyz
+
     with tempfile.TemporaryDirectory() as directory:
         draft = Path(directory, "launcher.pyz")
         build_pyz(str(draft))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
 from codesync.delta import BatchError, Entry, Kind, Manifest, difference, read_batch, tracked_id, unpack_batch
+from codesync.delta.manifest.form import entry_from_json
 from codesync.protocol import TreeRef
 from codesync.sidecar.history import History
 from codesync.sidecar.state import Commit, Result, State, StateError, Trial
@@ -227,7 +228,7 @@ class Store:
         record = json.loads((self.volume.launcher / "gen0.json").read_bytes())
         entries, files = [], {}
         for *fields, file in record["entries"]:
-            entry = Entry.from_json(fields)
+            entry = entry_from_json(fields)
             entries.append(entry)
             if entry.kind == Kind.FILE:
                 files[entry.path] = self.volume.launcher / "gen0" / os.path.basename(file)

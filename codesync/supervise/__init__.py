@@ -9,13 +9,14 @@
 Nothing in here knows of pushes, volumes or sockets to a sidecar.
 """
 
-from codesync.supervise.application import Application, Process
+from codesync.supervise.application import EXITED, Application, Process
 from codesync.supervise.children import Children, Exit, become_subreaper
 from codesync.supervise.health import Check, HealthError, parse_check
 from codesync.supervise.loop import Job, Loop
 from codesync.supervise.output import Tail
 
 __all__ = [
+    "EXITED",
     "Application",
     "Check",
     "Children",

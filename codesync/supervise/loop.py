@@ -45,9 +45,11 @@ class Loop:
             callback(*args)
         return True
 
-    def run(self, work: Callable[[threading.Event], T]) -> Job[T]:
-        """Do `work(cancelled)` in a thread of its own; wait for `job.done`."""
-        job: Job[T] = Job()
+    def run(
+        self, work: Callable[[threading.Event], T], then: Callable[[Job[T]], None] | None = None
+    ) -> Job[T]:
+        """Do `work(cancelled)` in a thread of its own; wait for `job.done`, or have the consumer call `then(job)`."""
+        job: Job[T] = Job(then)
         threading.Thread(target=self._work, args=(job, work), daemon=True).start()
         return job
 
@@ -63,8 +65,9 @@ class Loop:
 class Job(Generic[T]):
     """Work in a thread. `cancelled` asks it to end early; it is over when `done`."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[Job[T]], None] | None) -> None:
         self.cancelled = threading.Event()
+        self._then = then
         self.done = False
         self._result: T | None = None
         self._error: BaseException | None = None
@@ -72,6 +75,8 @@ class Job(Generic[T]):
     def finish(self, result: T | None, error: BaseException | None) -> None:
         """Take the outcome; called by the loop."""
         self._result, self._error, self.done = result, error, True
+        if self._then is not None:
+            self._then(self)
 
     def result(self) -> T:
         """What the work returned. Raises what it raised."""

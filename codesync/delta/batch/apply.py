@@ -28,6 +28,7 @@ from codesync.delta.batch.format import (
 )
 from codesync.delta.batch.read import BatchReader, read_batch
 from codesync.delta.batch.tracked import BASE, TrackedChange
+from codesync.delta.batch.write import rooted
 from codesync.delta.errors import BatchError, ManifestError, PatchError
 from codesync.delta.manifest import Entry, Kind, Manifest, scan
 from codesync.delta.match import Copy, Literal
@@ -68,7 +69,9 @@ class UnpackedBatch:
             for change in self.changes:
                 _change_entry(entries, change)
             target = Manifest.of(entries.values())
-        except (KeyError, ManifestError) as error:
+        except KeyError as error:
+            raise BatchError("the batch changes a path that its base does not have", error.args[0]) from error
+        except ManifestError as error:
             raise BatchError(f"the batch does not fit its base: {error}") from error
         if target.tree_id != self.header.target:
             raise BatchError("the batch does not lead to the tree it names")
@@ -230,7 +233,7 @@ class _Assembly:
 
 def apply_batch(
     file: Readable,
-    root: str | bytes,
+    root: str | bytes | Root,
     *,
     base: Manifest | None = None,
     limits: Limits | None = None,
@@ -242,15 +245,16 @@ def apply_batch(
     one), ScanError, TransactionError, OSError: then the tree is what it was.
     """
     reader = read_batch(file, limits)
-    base = scan(root) if base is None else base
-    check_base(reader.header, base)
-    name = reader.header.push_id or secrets.token_hex(8)
-    with Transaction.begin(root, name, durable=durable) as transaction, Root(root) as basis:
-        unpacked = unpack_batch(reader, basis, transaction.create)
-        target = unpacked.target(base)
-        for change in unpacked.changes:
-            if change.kind != FILE:
-                transaction.add(change)
-        transaction.rename()
-        transaction.keep()
+    with rooted(root) as tree:
+        base = scan(tree) if base is None else base
+        check_base(reader.header, base)
+        name = reader.header.push_id or secrets.token_hex(8)
+        with Transaction.begin(tree, name, durable=durable) as transaction:
+            unpacked = unpack_batch(reader, tree, transaction.create)
+            target = unpacked.target(base)
+            for change in unpacked.changes:
+                if change.kind != FILE:
+                    transaction.add(change)
+            transaction.rename()
+            transaction.keep()
     return target

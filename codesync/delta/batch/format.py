@@ -156,6 +156,10 @@ def decode(raw: object) -> Record | Header | Trailer:
     record: Record | Header | Trailer = make(
         *(check(field) for check, field in zip(checks, raw[1:], strict=True))
     )
+    if isinstance(record, Attributes) and record.mode is None and record.mtime_ns is None:
+        raise _wrong("an attributes record that changes nothing")
+    if isinstance(record, Put) and (record.how == How.MOVED) != bool(record.source):
+        raise _wrong("a put whose source does not fit its kind")
     return record
 
 

@@ -73,6 +73,8 @@ class BatchReader:
                 raise BatchError("the batch has a second header")
             if not isinstance(record, Literal | Copy):
                 order.check(record)
+            if isinstance(record, Track | Untrack) and not self.header.tracked_start:
+                raise BatchError("the batch tracks a path but no set of paths to start from", record.path)
             sums.add(record)
             self._sha256.update(raw)
             yield record

@@ -33,7 +33,7 @@ class Places(NamedTuple):
 class Repository:
     """`excludes`: the lines of info/exclude and of core.excludesFile, the stronger first. `fold`: core.ignorecase.
 
-    `tracked` and `submodules` are paths relative to the directory that was asked about.
+    `tracked` and `submodules` are paths relative to the directory that was asked about, with `fold` in lower case.
     """
 
     excludes: tuple[Patterns, ...] = ()
@@ -43,9 +43,10 @@ class Repository:
     ordered: tuple[bytes, ...] = ()  # both, sorted
 
     def holds(self, directory: bytes) -> bool:
-        """Whether git tracks anything below `directory`."""
-        at = bisect_left(self.ordered, directory + b"/")
-        return at < len(self.ordered) and self.ordered[at].startswith(directory + b"/")
+        """Whether git tracks anything below `directory`, given as the paths in here are."""
+        start = directory + b"/"
+        at = bisect_left(self.ordered, start)
+        return at < len(self.ordered) and self.ordered[at].startswith(start)
 
 
 def open_repository(top: int, places: Places, below: bytes = b"", within: bytes = b"") -> Repository | None:
@@ -66,6 +67,8 @@ def open_repository(top: int, places: Places, below: bytes = b"", within: bytes 
         entries = _tracked(own, 32 if settings.get("extensions.objectformat", "").lower() == "sha256" else 20)
         cut = len(below)
         inside = [(within + path[cut:], link) for path, link in entries if path.startswith(below)]
+        if fold:
+            inside = sorted((path.lower(), link) for path, link in inside)
         return Repository(
             tuple(compile_patterns(text, fold=fold) for text in excludes if text),
             fold,

@@ -59,11 +59,12 @@ class Level:
         said = own.verdict(name, path, is_directory) if own is not None else None
         if said:
             return Verdict.IGNORED
-        if path in (repository.submodules if is_directory else repository.tracked):
+        listed = path.lower() if repository.fold else path
+        if listed in (repository.submodules if is_directory else repository.tracked):
             return Verdict.COUNTS
         if not self.tracked_only and (said is False or not self._git_ignores(path, name, is_directory)):
             return Verdict.COUNTS
-        return Verdict.TRACKED_ONLY if is_directory and repository.holds(path) else Verdict.IGNORED
+        return Verdict.TRACKED_ONLY if is_directory and repository.holds(listed) else Verdict.IGNORED
 
     def _git_ignores(self, path: bytes, name: bytes, is_directory: bool) -> bool:
         for lines in self.lines:

@@ -120,14 +120,15 @@ def from_json(obj: object) -> tuple[list[Entry], list[Skipped], str]:
     if not isinstance(obj, dict) or obj.get("version") != JSON_VERSION:
         raise ManifestError("this is not a JSON manifest of a version that this codesync reads")
     try:
-        entries = [_from_row(row) for row in obj["entries"]]
+        entries = [entry_from_json(row) for row in obj["entries"]]
         skipped = [Skipped(_bytes(path), reason) for path, reason in obj.get("skipped", [])]
         return entries, skipped, str(obj["tree_id"])
     except (ValueError, TypeError, KeyError, binascii.Error) as error:
         raise ManifestError(f"the JSON manifest is malformed ({type(error).__name__})") from error
 
 
-def _from_row(row: list[Any]) -> Entry:
+def entry_from_json(row: list[Any]) -> Entry:
+    """Read one row of `to_json`. ValueError, TypeError, KeyError where it is none."""
     path, letter, mode, mtime_ns, size, last = row
     kind = _KINDS[letter]
     digest, target = (b"", _bytes(last)) if kind is Kind.SYMLINK else (bytes.fromhex(last), b"")
