@@ -4,6 +4,7 @@
 place where errors become lines; commands raise. Nothing heavy is imported before a command asks for it.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,9 @@ for _command in (demo, init, push, status, rollback, mcp, proxy, sidecar, scan, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no name may stop us from saying what happened
     try:
         status = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()

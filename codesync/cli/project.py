@@ -24,9 +24,10 @@ from codesync.config import write_project
 def init(
     app_id: str | None, deployment_id: str | None, proxy_url: str | None, app_root: str, force: bool
 ) -> None:
-    """Write .codesync.json, which says what a push of this directory is for.
+    """Write the project file, .codesync.json.
 
-    Asks for the ids only where they are not given and a person is there to answer.
+    It says which deployment a push of this directory is for. Asks for the ids only where they are not given
+    and a person is there to answer.
     """
     root = os.path.realpath(app_root)
     app_id = app_id or _ask("--app-id", os.path.basename(root))

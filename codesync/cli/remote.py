@@ -73,10 +73,10 @@ def push(
     take_over: bool,
     as_json: bool,
 ) -> int:
-    """Make the deployment run this tree, and say what became of the application.
+    """Make the deployment run this tree.
 
-    Exit status 0: it runs the tree (or has stored it, or ran it already). 1: it does not; after a crash the
-    old code runs again, and the crash's log is shown.
+    Says what became of the application. Exit status 0: it runs the tree (or has stored it, or ran it already).
+    1: it does not; after a crash the old code runs again, and the crash's log is shown.
     """
     from codesync import client
 
@@ -99,7 +99,7 @@ def push(
 @click.command(epilog=example("codesync status --json"))
 @_deployment_options
 def status(settings: Settings, *, as_json: bool) -> int:
-    """Show the deployment's replicas: what they run, and how the application is."""
+    """Show what the deployment's replicas run."""
     from codesync import client
 
     record = asyncio.run(client.status(settings)).to_dict()

@@ -20,10 +20,11 @@ from codesync.config import ConfigError, accepted_keys, is_loopback, load_sideca
     "--allow-host", "names", multiple=True, metavar="NAME", help="Another Host name that callers use."
 )
 def mcp(http: str | None, names: tuple[str, ...]) -> None:
-    """Serve the MCP tools push_changes, status and rollback, on stdio.
+    """Serve the MCP tools, on stdio or HTTP.
 
-    Start it from an MCP client's configuration; the directory it starts in is where the project file is looked
-    for. With --http beyond loopback, callers must send a key of CODESYNC_API_KEY.
+    push_changes, status and rollback. Start it from an MCP client's configuration; the directory it starts in
+    is where the project file is looked for. With --http beyond loopback, callers must send a key of
+    CODESYNC_API_KEY.
     """
     address = _address(http) if http is not None else None
     _log_to_stderr()
@@ -109,10 +110,10 @@ def sidecar() -> None:
 @click.command(epilog=example("codesync demo --keep"))
 @click.option("--keep", is_flag=True, help="Leave it all running at the end, and say how to join in.")
 def demo(keep: bool) -> int:
-    """Start proxy, sidecar, launcher and an application on this machine, and push to it.
+    """Show all of it at work, on this machine.
 
-    Everything lives in a temporary directory and ends with the command. Exit status 1 at the first step whose
-    outcome is not what it should be.
+    Starts proxy, sidecar, launcher and an application, and pushes to it. Everything lives in a temporary
+    directory and ends with the command. Exit status 1 at the first step whose outcome is not what it should be.
     """
     from codesync.demo.main import run
 

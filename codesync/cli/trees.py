@@ -26,10 +26,10 @@ _NO_IGNORE = click.option("--no-ignore", is_flag=True, help="Every path counts, 
     "--json", "as_json", is_flag=True, help="One JSON document: tree_id, entries, what is left out."
 )
 def scan(root: str, no_ignore: bool, nul: bool, as_json: bool) -> None:
-    """Print the files and links below ROOT that a push would carry.
+    """Print the files a push would carry.
 
-    Sorted by the bytes of their paths and quoted as `git ls-files` does. What cannot be carried (sockets,
-    unreadable files) is named on stderr.
+    Files and links below ROOT, sorted by the bytes of their paths and quoted as `git ls-files` does. What
+    cannot be carried (sockets, unreadable files) is named on stderr.
     """
     from codesync.delta import scan as scan_tree
 

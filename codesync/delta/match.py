@@ -1,8 +1,10 @@
 """The search: which stretches of a target stand in the basis too, told from the basis's signature alone.
 
 The target is read once, front to back, in bounded memory. After a match the next block of the basis is tried first,
-by its strong checksum; only where that fails does the weak checksum roll over the target byte by byte. This file knows
-neither the basis's content nor how a delta travels.
+by its strong checksum; only where that fails does the weak checksum roll over the target byte by byte. Where nothing
+has matched for long, ever more is left out between stretches as long as a block: a run of blocks shows in any such
+stretch, and what was left out of it is found by going back from there. This file knows neither the basis's content nor
+how a delta travels.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,6 +17,8 @@ from codesync.delta.signature import Readable, Signature, as_readable, read_full
 MAX_LITERAL = 1 << 18
 _READ_SIZE = 1 << 18
 _NOWHERE = -1
+_PATIENCE = 32  # blocks without a match for each further block that is left out
+_FARTHEST = 15  # blocks left out at once, at most
 
 
 class Copy(NamedTuple):
@@ -37,7 +41,7 @@ def delta(sig: Signature, target: bytes | Readable) -> Iterator[Op]:
     """The operations that make `target` from the basis of `sig`, in order, as the target is read.
 
     Neighbouring copies are one `Copy`; a `Literal` has at most 256 KiB, and only the last of a row has less.
-    Memory: some 256 KiB and four blocks of the target, besides the signature.
+    Memory: some 256 KiB and twenty blocks of the target, besides the signature.
     """
     file = as_readable(target)
     return _coalesced(_search(_Index(sig), file) if sig.length else _literals(file))
@@ -100,6 +104,17 @@ class _Index:
             at += size
         return max(most, 0)
 
+    def precede(self, data: bytes, start: int, at: int, block: int) -> int:
+        """How many blocks, the predecessors of `block`, stand in `data` between `start` and `at`, right before `at`."""
+        size, matched = self.size, 0
+        most = min(block, (at - start) // size)
+        while matched < most:
+            at -= size
+            if strong(data[at : at + size]) != self.strong[block - matched - 1]:
+                break
+            matched += 1
+        return matched
+
     def is_tail(self, data: bytes, at: int) -> bool:
         """Does the short last block stand in `data` at `at`?"""
         tail = self.tail
@@ -132,20 +147,24 @@ def _search(index: _Index, file: Readable) -> Iterator[Op]:
     """Literals and copies, in order, not yet coalesced."""
     size = index.size
     data, ended = b"", False
-    start = at = 0  # data[start:at] is known to match nothing
+    start = at = 0  # data[start:at] matches nothing, as far as is known
     block = 0  # what would follow if the target went on as the basis does
+    missed = 0  # blocks searched since the last match
     while True:
         if not ended and len(data) - at < 2 * size:
-            if start < at:
-                yield Literal(data[start:at])
+            keep = max(start, at - _FARTHEST * size)
+            if start < keep:
+                yield Literal(data[start:keep])
             fresh = read_fully(file, _READ_SIZE + 2 * size)
-            data, start, at, ended = data[at:] + fresh, 0, 0, len(fresh) < _READ_SIZE + 2 * size
+            data, start, at, ended = data[keep:] + fresh, 0, at - keep, len(fresh) < _READ_SIZE + 2 * size
         if length := _matched(index, data, at, block):
-            if start < at:
-                yield Literal(data[start:at])
-            yield Copy(block * size, length)
+            back = index.precede(data, start, at, block) * size
+            if start < at - back:
+                yield Literal(data[start : at - back])
+            yield Copy(block * size - back, back + length)
             block += -(-length // size)
             start = at = at + length
+            missed = 0
         elif len(data) - at < size:
             break
         elif index.follow(data, at + size, block + 1):  # one block edited in its place
@@ -153,7 +172,13 @@ def _search(index: _Index, file: Readable) -> Iterator[Op]:
             block += 1
         else:
             at, found = index.roll(data, at, min(at + size, len(data) - size + 1))
-            block = block + 1 if found == _NOWHERE else found
+            if found == _NOWHERE:
+                missed += 1
+                left_out = min(missed // _PATIENCE, _FARTHEST, max(0, len(data) - at - size) // size)
+                at += left_out * size
+                block += 1 + left_out
+            else:
+                block = found
     yield from _end(index, data, start, at)
 
 

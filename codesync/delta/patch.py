@@ -39,7 +39,7 @@ def patch(basis: bytes | BinaryIO, ops: Iterable[Op], out: BinaryIO, *, digest: 
     check = sha256()
     written = 0
     for op in ops:
-        for data in _content(source, size, op):
+        for data in content(source, size, op):
             check.update(data)
             out.write(data)
             written += len(data)
@@ -51,23 +51,20 @@ def patch(basis: bytes | BinaryIO, ops: Iterable[Op], out: BinaryIO, *, digest: 
     return written
 
 
-def _content(basis: BinaryIO, size: int, op: Op) -> Iterator[bytes]:
+def content(basis: BinaryIO, size: int, op: Op) -> Iterator[bytes]:
+    """The bytes an operation stands for, in pieces; `size` is that of the basis. PatchError where it reaches outside."""
     if isinstance(op, Literal):
         yield op.data
         return
-    if op.offset < 0 or op.length < 1 or op.offset + op.length > size:
-        raise PatchError(f"{op.length} bytes from {op.offset} on are outside the basis of {size} bytes")
-    yield from read_range(basis, op.offset, op.length)
-
-
-def read_range(basis: BinaryIO, offset: int, length: int) -> Iterator[bytes]:
-    """`length` bytes of a seekable file from `offset` on, in pieces. PatchError where it ends before."""
+    offset, left = op
+    if offset < 0 or left < 1 or offset + left > size:
+        raise PatchError(f"{left} bytes from {offset} on are outside the basis of {size} bytes")
     basis.seek(offset)
-    while length:
-        data = basis.read(min(length, MAX_LITERAL))
+    while left:
+        data = basis.read(min(left, MAX_LITERAL))
         if not data:
-            raise PatchError(f"the basis ends {length} bytes before the delta expects it to")
-        length -= len(data)
+            raise PatchError(f"the basis ends {left} bytes before the delta expects it to")
+        left -= len(data)
         yield data
 
 

@@ -37,9 +37,7 @@ class Processes:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for process in reversed(self._running.values()):
             _stop(process)
-        for pid in _carrying(self._mark):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _sweep(self._mark)
         signal.signal(signal.SIGINT, before)
 
     def start(self, name: str, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
@@ -54,6 +52,10 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def pid(self, name: str) -> int:
+        """The process id of one that runs."""
+        return self._running[name].pid
 
     def kill(self, name: str) -> None:
         """Kill one and its group, without a chance to put anything in order."""
@@ -108,8 +110,18 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
+def _sweep(mark: tuple[str, str]) -> None:
+    """Kill what an application left behind outside our groups, until it is gone."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (pids := _carrying(mark)) and time.monotonic() < deadline:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(POLL_SECONDS)
+
+
 def _carrying(mark: tuple[str, str]) -> list[int]:
-    """Processes with our mark in their environment: what an application left behind outside our groups."""
+    """Processes that live with our mark in their environment."""
     wanted = os.fsencode("=".join(mark))
     found = []
     for name in filter(str.isdecimal, os.listdir("/proc")):

@@ -45,7 +45,7 @@ class World:
         sidecar = self.environment() | remote | volume
         self.processes.start("sidecar", [*_PYTHON, "-m", "codesync.cli", "sidecar"], sidecar, self.root)
         self._start_launcher(bare_environment() | volume)
-        self.processes.wait_for("the application to answer", lambda: self.get("/health"))
+        self.wait_for_application()
         self.processes.wait_for("a sidecar at the proxy", self._replica)
 
     def _lay_out(self) -> None:
@@ -94,6 +94,10 @@ class World:
     def mcp_command(self) -> list[str]:
         """The MCP server, as an MCP client's configuration would start it."""
         return [*_PYTHON, "-m", "codesync.cli", "mcp"]
+
+    def wait_for_application(self) -> None:
+        """Wait until it answers. Raises DemoError."""
+        self.processes.wait_for("the application to answer", lambda: self.get("/health"))
 
     def get(self, path: str) -> Any:
         """Ask the application: its answer, an HTTP status that is not 200, or None where nothing answers."""

@@ -4,11 +4,11 @@ Pure: it names files and says which to drop; `store.py` moves and removes them.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from codesync.protocol import LastPush, TreeRef
+from codesync.protocol import GENERATION_0, HistoryEntry, LastPush, TreeRef
 
 VERSION = 1
 MAX_PUSHES = 20
@@ -81,6 +81,26 @@ class Chain:
         while len(self.pushes) > self.max_pushes or sum(kept.size for kept in self.pushes) > self.max_bytes:
             del self.pushes[0]
         return tuple(sorted((before | {edge.name for edge in push.edges if edge.name}) - self.names()))
+
+    def adopt(self, newest: HistoryEntry) -> None:
+        """A replica's newest commit is the deployment's last push if it is a later one: another proxy served it."""
+        if newest.push_id == GENERATION_0 or self.find(newest.push_id) is not None:
+            return
+        if self.last is None or (newest.push_id != self.last.push_id and newest.at > self.last.at):
+            self.last = LastPush(
+                push_id=newest.push_id,
+                source=newest.source,
+                description=newest.description,
+                at=newest.at,
+                tree=newest.tree,
+            )
+
+    def drop_missing(self, present: Container[str]) -> None:
+        """Forget the edges whose batches are not there (any more)."""
+        self.pushes = [
+            replace(push, edges=tuple(edge for edge in push.edges if not edge.name or edge.name in present))
+            for push in self.pushes
+        ]
 
     def path(self, base: TreeRef) -> list[tuple[KeptPush, Edge]]:
         """The shortest way from `base` to the last tree; empty when there is none, or none is needed."""

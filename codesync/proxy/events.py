@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from codesync.protocol import Message, Side
+from codesync.protocol import Code, Message, Side
 
 # -- events ----------------------------------------------------------------------------------------------------------
 
@@ -29,7 +29,7 @@ class Garbled:
     """Bytes that are no message; `code` and `reason` are those of the ProtocolError."""
 
     connection: int
-    code: str
+    code: Code
     reason: str
 
 
@@ -42,10 +42,11 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
-    """A chunk of a Relay was taken by the connection."""
+    """A chunk of a Relay is on its way: said before it is sent, so that no answer overtakes it."""
 
     connection: int
     push_id: str
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)

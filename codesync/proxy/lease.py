@@ -4,13 +4,11 @@ Pure. The rule kept here: every Begin and every Rollback gets exactly one Outcom
 lost, and the turn is always given up.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from codesync.protocol import (
-    GENERATION_0,
     Begin,
     Busy,
     Cancel,
@@ -19,7 +17,6 @@ from codesync.protocol import (
     DeploymentState,
     Error,
     Granted,
-    LastPush,
     Message,
     Push,
     ReplicaState,
@@ -32,24 +29,12 @@ from codesync.proxy.attempt import Attempt, Phase
 from codesync.proxy.chain import Chain
 from codesync.proxy.endings import batch_edges, cancelled, kept_push, outcome_of, state_after, tree_edges
 from codesync.proxy.events import DropSpool, KeepSpool, SpoolChunk, Spooled
-from codesync.proxy.member import At, Cause, Order, Words
+from codesync.proxy.member import At, Cause, Order
 from codesync.proxy.records import Records
 from codesync.proxy.replays import Replays
 from codesync.proxy.switchboard import Replica, Switchboard
 from codesync.proxy.turn import Impossible, Kind, Stage, Turn, push_orders, rollback_orders
-
-MAX_WAITING = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A Begin or Rollback in the queue."""
-
-    connection: int
-    words: Words
-    due: float
-    kind: Kind
-    to: str
+from codesync.proxy.waiting import Line, Waiting
 
 
 @dataclass(slots=True)
@@ -67,13 +52,13 @@ class Lease:
     turn: Turn | None = None
     stopping: bool = False
     _records: Records = field(default_factory=Records)
-    _queue: deque[Waiting] = field(default_factory=deque)
+    _line: Line = field(default_factory=Line)
 
     # -- asking for it -----------------------------------------------------------------------------------------------
 
     def ask(self, connection: int, message: Begin | Rollback, now: float) -> None:
         """A client wants the turn, or asks again what became of a push."""
-        waiting = _waiting(connection, message, now + self.timeouts.lease_wait)
+        waiting = Waiting.of(connection, message, now + self.timeouts.lease_wait)
         if self._conflicts(waiting):
             words = f"push {message.push_id} was sent before with another source tree; use a new push_id"
             self._error(waiting, Code.CONFLICT_PUSH_ID, words)
@@ -82,7 +67,7 @@ class Lease:
 
     def _conflicts(self, waiting: Waiting) -> bool:
         words, turn = waiting.words, self.turn
-        known = [other.words for other in self._queue]
+        known = [other.words for other in self._line]
         known += [turn.words] if turn is not None and turn.kind is not Kind.REPLAY else []
         return any(o.push_id == words.push_id and o.source_tree_id != words.source_tree_id for o in known)
 
@@ -106,17 +91,15 @@ class Lease:
             turn.watchers = [waiting.connection]
             turn.stage, turn.due = Stage.SETTLING, now + self.timeouts.launcher_wait
         else:
-            self._queue.appendleft(waiting)
+            self._line.add(waiting, first=True)
             self._give_up(turn, "a newer connection took over", now)
         return True
 
     def _replaced(self, waiting: Waiting) -> bool:
-        for index, other in enumerate(self._queue):
-            if other.words.push_id == waiting.words.push_id:
-                self._replace(other.connection, other.words.push_id)
-                self._queue[index] = waiting
-                return True
-        return False
+        connection = self._line.replace(waiting)
+        if connection is not None:
+            self._replace(connection, waiting.words.push_id)
+        return connection is not None
 
     def _replace(self, connection: int, push_id: str) -> None:
         words = f"push {push_id} is continued on a newer connection"
@@ -137,10 +120,10 @@ class Lease:
     def _enqueue(self, waiting: Waiting) -> None:
         if not any(self.board.connected()):
             self._error(waiting, Code.NO_REPLICA, self.no_replica())
-        elif len(self._queue) >= MAX_WAITING:
+        elif self._line.is_full:
             self._refuse_busy(waiting)
         else:
-            self._queue.append(waiting)
+            self._line.add(waiting)
 
     def _refuse_busy(self, waiting: Waiting) -> None:
         words = f"{self.name} is taken"
@@ -184,15 +167,14 @@ class Lease:
     def cancel(self, connection: int, message: Cancel, now: float) -> None:
         """The client gives up; without effect once all have staged."""
         words = "the push was cancelled by its client"
-        for waiting in [waiting for waiting in self._queue if waiting.connection == connection]:
-            self._queue.remove(waiting)
+        for waiting in self._line.leave(connection):
             self._error(waiting, Code.CANCELLED, words)
         if (turn := self._turn_of(connection)) is not None:
             self._give_up(turn, words, now)
 
     def client_gone(self, connection: int, now: float) -> None:
         """A client's connection is lost."""
-        self._queue = deque(waiting for waiting in self._queue if waiting.connection != connection)
+        self._line.leave(connection)
         if (turn := self._turn_of(connection)) is not None:
             turn.watchers.remove(connection)
             if not turn.watchers:
@@ -234,19 +216,10 @@ class Lease:
         return Busy(push_id=words.push_id, source=words.source, since=self.turn.since)
 
     def adopt(self, state: ReplicaState) -> None:
-        """A replica remembers a push later than the last we know of: another proxy served it."""
-        entry, last = (state.history[-1] if state.history else None), self.chain.last
-        running = self.turn.words.push_id if self.turn is not None else ""
-        if entry is None or entry.push_id in {GENERATION_0, running} or self.chain.find(entry.push_id):
-            return
-        if last is None or (entry.push_id != last.push_id and entry.at > last.at):
-            self.chain.last = LastPush(
-                push_id=entry.push_id,
-                source=entry.source,
-                description=entry.description,
-                at=entry.at,
-                tree=entry.tree,
-            )
+        """Learn from a replica what was kept last, unless it speaks of the turn that is not over yet."""
+        newest = state.history[-1] if state.history else None
+        if newest is not None and (self.turn is None or newest.push_id != self.turn.words.push_id):
+            self.chain.adopt(newest)
 
     def disk_failed(self, push_id: str, reason: str, now: float) -> None:
         """Its content cannot be written or read."""
@@ -261,15 +234,13 @@ class Lease:
     @property
     def deadline(self) -> float | None:
         """When `wake` must be called at the latest."""
-        dues: list[float | None] = [waiting.due for waiting in self._queue]
-        dues.append(self.turn.due if self.turn is not None else None)
-        dues.append(self.attempt.deadline if self.attempt is not None else None)
-        return min((due for due in dues if due is not None), default=None)
+        turn_due = self.turn.due if self.turn is not None else None
+        attempt_due = self.attempt.deadline if self.attempt is not None else None
+        return min((due for due in (self._line.due, turn_due, attempt_due) if due is not None), default=None)
 
     def wake(self, now: float) -> None:
         """End the waits that are over. The client's come first: a replica is idle because its client is."""
-        for waiting in [waiting for waiting in self._queue if waiting.due <= now]:
-            self._queue.remove(waiting)
+        for waiting in self._line.late(now):
             self._refuse_busy(waiting)
         turn = self.turn
         if turn is not None and turn.due is not None and turn.due <= now and turn.stage is not Stage.SETTLING:
@@ -307,9 +278,9 @@ class Lease:
     # -- a turn ------------------------------------------------------------------------------------------------------
 
     def _next_turn(self, now: float) -> bool:
-        if not self._queue:
+        if not self._line:
             return self._replay(now)
-        waiting = self._queue.popleft()
+        waiting = self._line.pop()
         self.turn = Turn(
             waiting.kind,
             waiting.words,
@@ -423,18 +394,3 @@ class Lease:
         push_id = waiting.words.push_id
         self.board.say(waiting.connection, Error(code=code, message=message[:4096], push_id=push_id))
         self.board.note("refused", push_id=push_id, code=str(code))
-
-
-def _waiting(connection: int, message: Begin | Rollback, due: float) -> Waiting:
-    tree_id, kind, to = (
-        (message.source_tree_id, Kind.PUSH, "")
-        if isinstance(message, Begin)
-        else ("", Kind.ROLLBACK, message.to)
-    )
-    words = Words(
-        push_id=message.push_id,
-        source=message.source,
-        description=message.description,
-        source_tree_id=tree_id,
-    )
-    return Waiting(connection, words, due, kind, to)

@@ -57,17 +57,18 @@ class Requests:
         self._open[number] = _Open(ide, question.request, sidecar, now + self.timeouts.answer)
         self.board.say(sidecar, replace(question, request=number))
 
-    def answer(self, sidecar: int, answer: Answer | AnswerError, now: float) -> None:
-        """Pass an answer on; ProtocolError when nobody asked. Whoever asked may be gone: that is no fault."""
+    def answer(self, sidecar: int, answer: Answer | AnswerError, now: float) -> int | None:
+        """Pass an answer on, to the ide returned; ProtocolError when nobody asked. The asker may be gone: no fault."""
         question = self._open.get(answer.request)
         if question is None and 0 < answer.request < self._next:
-            return
+            return None
         if question is None or question.sidecar != sidecar:
             raise ProtocolError(f"an answer to request {answer.request}, which was not asked here")
         self.board.say(question.ide, replace(answer, request=question.request))
         question.due = now + self.timeouts.answer
         if isinstance(answer, AnswerError) or answer.last:
             del self._open[answer.request]
+        return question.ide
 
     def lost(self, connection: int) -> None:
         """A connection is gone, of either side."""

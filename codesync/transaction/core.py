@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from .attributes import where_permitted
 from .backward import Backward
 from .change import ATTRIBUTES, FILE, Change
-from .errors import TransactionError, Unfinished, UnsafePath, VerificationError, failed, shown
+from .errors import TransactionError, Unfinished, UnsafePath, VerificationError, explained, failed, shown
 from .forward import Forward
 from .journal import Journal
 from .prepare import Preparation
@@ -60,7 +60,8 @@ class Transaction:
         """
         tree = opened(root)
         try:
-            staging = _new_staging(tree)
+            with explained(os.fsencode(tree.path), "staged in"):
+                staging = _new_staging(tree)
         except BaseException:
             tree.close()
             raise
@@ -101,19 +102,15 @@ class Transaction:
     def adopt(self, change: Change, path: str) -> None:
         """Take the file at `path` as the content of a FILE: renamed in, unread, where it may be; else copied (and verified)."""
         self._expect_file(change)
-        try:
+        with explained(change.path, "staged"):
             status = os.lstat(path)
             if not stat.S_ISREG(status.st_mode):
                 raise UnsafePath(f"{shown(change.path)}: {path} is not a regular file", change.path)
             if status.st_size != change.size:
-                raise VerificationError(
-                    f"{path} is not the {change.size} bytes announced for {shown(change.path)}", change.path
-                )
+                raise _other_size(change, path)
             if status.st_nlink > 1 or not self._renamed_in(change, path):
                 with open(path, "rb") as source:
                     self.copy(change, source)
-        except OSError as error:
-            raise failed(change.path, "staged", error) from error
 
     def _renamed_in(self, change: Change, path: str) -> bool:
         name = self._claim(change)
@@ -180,12 +177,11 @@ class Transaction:
             path = next(iter(self._open))
             raise TransactionError(f"{shown(path)} is still being written; close it first", path)
         try:
-            self._prepare()
-            self._go_forward()
-        except BaseException as error:
+            with explained(self._staging.name, "written"):
+                self._prepare()
+                self._go_forward()
+        except BaseException:
             self.undo()
-            if isinstance(error, OSError):
-                raise failed(self._staging.name, "written", error) from error
             raise
 
     def _prepare(self) -> None:
@@ -203,19 +199,15 @@ class Transaction:
 
         An error of `retire` is raised; the transaction is kept all the same, and `recover` offers the rest again.
         """
-        if self._state != KEPT:
-            self._expect(RENAMED, "kept")
+        self._expect(RENAMED, "kept")
         assert self._journal is not None
+        with explained(self._staging.name, "kept"):
+            self._staging.advance(RENAMED, KEPT)
+        self._state = KEPT
         try:
-            if self._state == RENAMED:
-                self._staging.advance(RENAMED, KEPT)
-                self._state = KEPT
             finish_kept(self._staging, self._journal, retire)
-        except OSError as error:
-            raise failed(self._staging.name, "kept", error) from error
         finally:
-            if self._state == KEPT:
-                self._close()
+            self._close()
 
     def undo(self) -> None:
         """The old tree, exactly; from any state but kept. Harmless when repeated.
@@ -227,16 +219,15 @@ class Transaction:
             raise TransactionError(
                 f"transaction {self.id} is kept and cannot be undone; push the old tree instead"
             )
+        if self._state == UNDONE:
+            return
         for file in list(self._open.values()):
             file.abandon()
         try:
-            if self._state in (JOURNAL, RENAMED):
-                assert self._journal is not None
-                go_backward(self._staging, self._journal)
-            if self._state != UNDONE:
+            with explained(self._staging.name, "undone"):
+                if self._journal is not None and self._state is not None:
+                    go_backward(self._staging, self._journal)
                 self._staging.remove()
-        except OSError as error:
-            raise failed(self._staging.name, "undone", error) from error
         finally:
             self._state = UNDONE
             self._close()
@@ -255,27 +246,24 @@ class Transaction:
             self.undo()
 
 
+def _other_size(change: Change, path: str) -> VerificationError:
+    text = f"{path} is not the {change.size} bytes announced for {shown(change.path)}; send it again"
+    return VerificationError(text, change.path)
+
+
 def opened(root: str | bytes | Root) -> Root:
     """A Root of our own (another thread may be using the caller's), or one line about why not."""
-    try:
-        return root.twin() if isinstance(root, Root) else Root(root)
-    except OSError as error:
-        path = root.path if isinstance(root, Root) else root
-        raise failed(os.fsencode(path), "opened as a directory", error) from error
+    path = root.path if isinstance(root, Root) else root
+    with explained(os.fsencode(path), "opened as a directory"):
+        return root.twin() if isinstance(root, Root) else Root(path)
 
 
 def _new_staging(root: Root) -> Staging:
-    try:
-        staging = _made(root)
-    except OSError as error:
-        raise failed(os.fsencode(root.path), "staged in", error) from error
+    staging = _made(root)
     try:
         for name in stagings(root):
-            if name != staging.name:
-                other = tidy(root, name)
-                if other:
-                    other.close()
-                    raise Unfinished(f"a transaction was interrupted in {root.path}; recover it first", name)
+            if name != staging.name and not tidy(root, name):
+                raise Unfinished(f"a transaction was interrupted in {root.path}; recover it first", name)
     except BaseException:
         staging.remove()
         raise
@@ -339,13 +327,14 @@ def go_backward(staging: Staging, journal: Journal) -> None:
 
 
 def finish_kept(staging: Staging, journal: Journal, retire: Callable[[bytes, str], None] | None) -> None:
-    """Offer the saved files, then remove the staging directory."""
+    """Offer the saved files, then remove the staging directory. An error of `retire` leaves it as it is."""
     if retire:
         names = staging.names()
         for step in journal.steps:
             if step.saves and step.old is not None and step.old.kind == FILE and step.old_name in names:
                 retire(step.change.path, staging.path(step.old_name))
-    staging.remove()
+    with explained(staging.name, "removed"):
+        staging.remove()
 
 
 def sync_tree(staging: Staging, journal: Journal) -> None:

@@ -12,12 +12,13 @@ When one of them leaves `Transaction.rename`, the tree is what it was before.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _SHOWN = 200  # bytes of a path in a message; the attribute has all of it
 _REASONS = {
@@ -76,3 +77,12 @@ def failed(path: bytes, doing: str, error: OSError) -> TransactionError:
     """The operating system's refusal, in words that name the path."""
     reason = _REASONS.get(error.errno or 0) or os.strerror(error.errno or 0)
     return TransactionError(f"{shown(path)} cannot be {doing}: {reason}", path)
+
+
+@contextlib.contextmanager
+def explained(path: bytes, doing: str) -> Iterator[None]:
+    """Whatever the operating system refuses inside becomes a TransactionError."""
+    try:
+        yield
+    except OSError as error:
+        raise failed(path, doing, error) from error

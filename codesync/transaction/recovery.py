@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from .core import finish_kept, go_backward, go_forward, opened
-from .errors import failed
+from .errors import TransactionError, failed
 from .journal import Journal
 from .root import Root
 from .staging import JOURNAL, KEPT, RENAMED, UNDOING, Staging, stagings, sweep_fragments
@@ -59,9 +59,13 @@ def _recover(root: Root, kept: Callable[[str], bool], retire: Retire | None) -> 
 
 
 def _journal(staging: Staging) -> Journal | None:
+    """Its journal, None if there is none yet. One that another user left is an error: it could tell root what to do."""
     state = staging.state()
     if state is None:
         return None
+    if not staging.is_ours():
+        where = staging.path(state)
+        raise TransactionError(f"{where} was left by another user; recover as that user", staging.name)
     journal = Journal.from_bytes(staging.read(state))
     staging.durable = journal.durable
     return journal

@@ -24,7 +24,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .errors import Busy, UnsafePath, failed
+from .errors import Busy
 from .root import MAGIC, STAGING_NAME, Root, is_staging, names_in
 
 if TYPE_CHECKING:
@@ -52,51 +52,24 @@ class Staging:
         name = b".codesync-" + os.urandom(8).hex().encode("ascii")
         with _root_as_it_was(root):
             os.mkdir(name, _NEWBORN, dir_fd=root.fd)
-        fd = _open_directory(root, name)
-        try:
-            # the magic file shows under its name only when it is whole and locked
-            lock = os.open(b"magic.new", _NEW, 0o600, dir_fd=fd)
+        with _closed_on_error(_open_directory(root, name)) as fd:
             try:
-                os.write(lock, MAGIC)
-                _flock(lock)
-                os.rename(b"magic.new", b"magic", src_dir_fd=fd, dst_dir_fd=fd)
-                os.fchmod(fd, 0o700)
+                return cls(root, name, fd, _born(fd))
             except BaseException:
-                os.close(lock)
+                sweep(root, name)
                 raise
-        except BaseException:
-            os.close(fd)
-            sweep(root, name)
-            raise
-        return cls(root, name, fd, lock)
 
     @classmethod
     def take(cls, root: Root, name: bytes) -> Staging | None:
         """An existing one whose process is gone; Busy if it is not, None if the directory is gone."""
         try:
-            fd = _open_directory(root, name)
+            with _closed_on_error(_open_directory(root, name)) as fd:
+                return cls(root, name, fd, _taken(fd))
         except FileNotFoundError:
             return None
-        try:
-            lock = os.open(b"magic", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-            try:
-                _flock(lock)
-                os.stat(
-                    b"magic", dir_fd=fd, follow_symlinks=False
-                )  # whoever had the lock may just have finished
-            except BaseException as error:
-                os.close(lock)
-                if isinstance(error, BlockingIOError):
-                    text = f"another transaction is at work in {root.path} ({os.fsdecode(name)}); wait for it or stop it"
-                    raise Busy(text, name) from None
-                raise
-        except FileNotFoundError:
-            os.close(fd)
-            return None
-        except BaseException:
-            os.close(fd)
-            raise
-        return cls(root, name, fd, lock)
+        except BlockingIOError:
+            where = os.path.join(root.path, os.fsdecode(name))
+            raise Busy(f"another transaction is at work in {where}; wait for it or stop it", name) from None
 
     def close(self) -> None:
         """Give the lock back; the directory stays."""
@@ -153,6 +126,18 @@ class Staging:
         os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         self.sync(self.fd)
 
+    def is_ours(self) -> bool:
+        """Whether this user made it. Where every file has one owner whoever makes it, nobody else can have."""
+        owner = os.fstat(self.fd).st_uid
+        if owner == os.geteuid():
+            return True
+        probe = self.create(b"x")
+        try:
+            return os.fstat(probe).st_uid == owner
+        finally:
+            os.close(probe)
+            os.unlink(b"x", dir_fd=self.fd)
+
     # ---- durability
 
     def sync(self, fd: int) -> None:
@@ -202,7 +187,7 @@ def sweep_fragments(root: Root) -> None:
 
 def sweep(root: Root, name: bytes) -> None:
     """Remove such a fragment; anything else of that name is left alone."""
-    with contextlib.suppress(OSError, UnsafePath):
+    with contextlib.suppress(OSError):
         status = os.stat(name, dir_fd=root.fd, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) & ~stat.S_ISGID == _NEWBORN:
             fd = _open_directory(root, name)
@@ -224,6 +209,34 @@ def belongs_to_staging(root: Root, path: bytes) -> bool:
 
 def _open_directory(root: Root, name: bytes) -> int:
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root.fd)
+
+
+@contextlib.contextmanager
+def _closed_on_error(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _born(directory: int) -> int:
+    """Write the magic file; it shows under its name only when it is whole and locked. Its descriptor holds the lock."""
+    with _closed_on_error(os.open(b"magic.new", _NEW, 0o600, dir_fd=directory)) as lock:
+        os.write(lock, MAGIC)
+        _flock(lock)
+        os.rename(b"magic.new", b"magic", src_dir_fd=directory, dst_dir_fd=directory)
+        os.fchmod(directory, 0o700)
+        return lock
+
+
+def _taken(directory: int) -> int:
+    """Lock the magic file. BlockingIOError when somebody has it, FileNotFoundError when he has just finished."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with _closed_on_error(os.open(b"magic", flags, dir_fd=directory)) as lock:
+        _flock(lock)
+        os.stat(b"magic", dir_fd=directory, follow_symlinks=False)
+        return lock
 
 
 def _flock(fd: int) -> None:
@@ -301,21 +314,15 @@ def _syncfs(fd: int) -> None:
         os.sync()
 
 
-def tidy(root: Root, name: bytes) -> Staging | None:
-    """Take over what a dead process left before it had a journal and remove it; what has one is handed back."""
+def tidy(root: Root, name: bytes) -> bool:
+    """Remove what a dead process left before it had a journal, or after it was done with it; False for anything else."""
     staging = Staging.take(root, name)
     if staging is None:
-        return None
-    if staging.state() is not None:
-        return staging
-    _removed(staging)
-    return None
-
-
-def _removed(staging: Staging) -> None:
+        return True
     try:
-        staging.remove()
-    except OSError as error:
-        raise failed(staging.name, "removed", error) from error
+        done = staging.state() in (None, UNDONE)
+        if done:
+            staging.remove()
+        return done
     finally:
         staging.close()

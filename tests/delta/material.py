@@ -1,9 +1,16 @@
 """What several tests of the engine are fed with."""
 
+import os
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from io import BytesIO
-from typing import BinaryIO, cast
+from random import Random
+from typing import Any, BinaryIO, cast
 
+import msgpack
+import zstandard
 from hypothesis import strategies as st
+from xxhash import xxh3_64_intdigest
 
 
 class _Dribble(BytesIO):
@@ -40,3 +47,88 @@ def pairs(draw: st.DrawFn, most: int = 3000) -> tuple[bytes, bytes]:
         half = len(target) // 2
         target = target[half:] + target[:half]
     return basis, target
+
+
+# --- trees -------------------------------------------------------------------------------------------------------
+
+Node = tuple[str, bytes, int]  # "f" content mode, "l" target 0, "d" b"" mode
+Tree = dict[bytes, Node]
+
+_LONG = Random(1).randbytes(5000)
+_CONTENTS = [b"", b"one", b"two\n", _LONG, _LONG[:2000] + b"an edit" + _LONG[2000:], _LONG + b"appended"]
+_NAMES = st.sampled_from([b"a", b"b", b"a-b", b"a.b", b"c", b"\xff \n"])
+# drawn by number: reports then stay readable
+_FILES = st.tuples(
+    st.just("f"),
+    st.integers(0, len(_CONTENTS) - 1).map(lambda n: _CONTENTS[n]),
+    st.sampled_from([0o644, 0o755, 0o600]),
+)
+_LINKS = st.tuples(st.just("l"), st.sampled_from([b"a", b"../out", b"/etc/passwd"]), st.just(0))
+_Nested = dict[bytes, Any]
+
+
+def trees() -> st.SearchStrategy[Tree]:
+    """Small trees of few names and contents, so that two of them share paths, move content and change kinds."""
+    leaves = st.one_of(_FILES, _FILES, _LINKS)
+    nested = st.recursive(
+        st.dictionaries(_NAMES, leaves, max_size=4),
+        lambda inner: st.dictionaries(_NAMES, st.one_of(leaves, inner), max_size=4),
+        max_leaves=6,
+    )
+    return nested.map(lambda tree: dict(_flat(tree, b"")))
+
+
+def _flat(tree: _Nested, prefix: bytes) -> Iterator[tuple[bytes, Node]]:
+    for name, node in tree.items():
+        if isinstance(node, dict):
+            yield prefix + name, ("d", b"", 0o755)
+            yield from _flat(node, prefix + name + b"/")
+        else:
+            yield prefix + name, node
+
+
+def plant(root: bytes, tree: Tree, mtime_ns: int = 1_700_000_000_000_000_000) -> bytes:
+    """Make the tree on disk below `root`, which is made too."""
+    os.mkdir(root)
+    for path, (kind, content, mode) in tree.items():
+        place = root + b"/" + path
+        if kind == "d":
+            os.mkdir(place)
+        elif kind == "l":
+            os.symlink(content, place)
+        else:
+            with open(place, "wb") as file:
+                file.write(content)
+        if kind != "l":
+            os.chmod(place, mode)
+    for path in reversed(tree):
+        os.utime(root + b"/" + path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
+    return root
+
+
+# --- batches -----------------------------------------------------------------------------------------------------
+
+
+def sealed(*records: object, window_log: int = 0) -> bytes:
+    """A batch of any msgpack values, its checksum right however wrong the rest; it may claim any zstd window."""
+    deflater = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+    frame = deflater.compress(b"".join(map(msgpack.packb, records))) + deflater.flush()
+    if window_log:  # the descriptor is the byte behind zstd's magic and flags
+        frame = frame[:5] + bytes([(window_log - 10) << 3]) + frame[6:]
+    return closed(b"csbatc\r\n\x01\x00" + frame)
+
+
+def closed(body: bytes) -> bytes:
+    """Bytes with the checksum of a batch behind them."""
+    return body + xxh3_64_intdigest(body).to_bytes(8, "little")
+
+
+HEADER = [0, b"\x11" * 32, b"\x22" * 32, "push", ["sha256"], "base", b"", b""]
+
+
+def trailed(*records: Sequence[object]) -> bytes:
+    """A batch of these records behind a header, with a trailer that is right about them."""
+    literal = sum(len(cast("bytes", record[1])) for record in records if record[0] == 5)
+    copied = sum(cast("int", record[2]) for record in records if record[0] == 6)
+    raw = b"".join(msgpack.packb(record) for record in (HEADER, *records))
+    return sealed(HEADER, *records, [10, len(records), literal, copied, sha256(raw).digest()])

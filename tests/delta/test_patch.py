@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from material import READ_SIZES, dribble, pairs
 
 from codesync.delta import Copy, Delta, DeltaReader, Literal, PatchError, patch, signature, write_delta
+from tests.delta.material import READ_SIZES, dribble, pairs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from material import READ_SIZES, dribble
 
 from codesync.delta import Signature, SignatureError, signature
 from codesync.delta.checksum import strong, weak
 from codesync.delta.signature import MAX_BLOCK_SIZE, default_block_size
+from tests.delta.material import READ_SIZES, dribble
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -32,7 +32,7 @@ from codesync.delta.batch.write import rooted
 from codesync.delta.errors import BatchError, ManifestError, PatchError
 from codesync.delta.manifest import Entry, Kind, Manifest, scan
 from codesync.delta.match import Copy, Literal
-from codesync.delta.patch import read_range
+from codesync.delta.patch import content
 from codesync.delta.signature import Readable
 from codesync.transaction import (
     ATTRIBUTES,
@@ -191,6 +191,7 @@ class _Assembly:
         self._put = put
         self._root = basis
         self._basis: BinaryIO | None = None
+        self._size = 0
         self._out = out
         self._sha256 = sha256()
 
@@ -222,7 +223,8 @@ class _Assembly:
         try:
             if self._basis is None:
                 self._basis = self._root.open(self._source)
-            yield from read_range(self._basis, copy.offset, copy.length)
+                self._size = self._basis.seek(0, 2)
+            yield from content(self._basis, self._size, copy)
         except (FileNotFoundError, NotADirectoryError, PatchError, UnsafePath) as error:
             raise BatchError(f"the batch does not fit its base ({error})", self._source) from error
 

@@ -57,7 +57,7 @@ class BatchReader:
         self._limits = limits
         self._stream = _Inflated(file, limits)
         self._records = _unpacked(self._stream, limits)
-        header, raw = next(self._records)
+        header, raw = next(self._records, (None, b""))
         if not isinstance(header, Header):
             raise BatchError("the batch does not begin with a header")
         self.header = header
@@ -123,7 +123,7 @@ class _Inflated:
     def _check_window(self, frame: bytes) -> None:
         window = zstandard.get_frame_parameters(frame).window_size
         if window > self._limits.max_window:
-            raise LimitExceeded(f"the batch wants a zstd window of {window} bytes", "max_window")
+            raise _exceeded("max_window", self._limits.max_window)
 
     def _finish(self, rest: bytes) -> None:
         rest += read_fully(self._file, CHECK.size + 1 - len(rest)) if len(rest) <= CHECK.size else b""
@@ -159,13 +159,11 @@ def _unpacked(stream: _Inflated, limits: Limits) -> Iterator[tuple[Record | Head
                     size = unpacker.tell() - seen
                     seen += size
                     if size > limits.max_record:
-                        raise LimitExceeded(f"a record of the batch has {size} bytes", "max_record")
+                        raise _exceeded("max_record", limits.max_record)
                     yield decode(raw), bytes(pending[:size])
                     del pending[:size]
     except msgpack.BufferFull as error:
-        raise LimitExceeded(
-            f"a record of the batch has more than {limits.max_record} bytes", "max_record"
-        ) from error
+        raise _exceeded("max_record", limits.max_record) from error
     except (zstandard.ZstdError, msgpack.UnpackException, ValueError, TypeError) as error:
         raise BatchError(f"the batch is damaged: {error}") from error
     if pending:
@@ -173,6 +171,10 @@ def _unpacked(stream: _Inflated, limits: Limits) -> Iterator[tuple[Record | Head
 
 
 _PHASES: dict[type, int] = {Delete: 1, Untrack: 3, Track: 4}  # all else: 2
+
+
+def _exceeded(limit: str, value: int, path: bytes | None = None) -> LimitExceeded:
+    return LimitExceeded(f"the batch exceeds {limit}, which is {value} here", limit, path)
 
 
 class _Order:
@@ -249,9 +251,7 @@ class _Sums:
         limits, path = self._limits, record.path
         strings = (path, getattr(record, "source", b""), getattr(record, "target", b""))
         if max(map(len, strings)) > limits.max_path:
-            raise LimitExceeded(
-                f"a path of the batch is longer than {limits.max_path} bytes", "max_path", path
-            )
+            raise _exceeded("max_path", limits.max_path, path)
         self._files += 1
         self._path_bytes += sum(map(len, strings))
         self._put = record if isinstance(record, Put) else None
@@ -263,7 +263,7 @@ class _Sums:
             (self._total_bytes, "max_total_bytes"),
         ):
             if value > getattr(limits, limit):
-                raise LimitExceeded(f"the batch exceeds {limit}, {getattr(limits, limit)}", limit, path)
+                raise _exceeded(limit, getattr(limits, limit), path)
 
     def check(self, trailer: Trailer, digest: bytes) -> None:
         """BatchError unless the trailer says what was seen."""

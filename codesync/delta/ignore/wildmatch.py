@@ -21,7 +21,7 @@ _CLASSES = {
     b"lower": string.ascii_lowercase,
     b"print": "".join(map(chr, range(32, 127))),
     b"punct": string.punctuation,
-    b"space": " \t\n\r\v\f",
+    b"space": " \t\n\r",
     b"upper": string.ascii_uppercase,
     b"xdigit": string.hexdigits,
 }

@@ -5,4 +5,14 @@ from codesync.delta.manifest.entry import Entry, Kind, Skipped, tracked_id, tree
 from codesync.delta.manifest.scanner import scan
 from codesync.delta.manifest.tree import Manifest
 
-__all__ = ["Difference", "Entry", "Kind", "Manifest", "Skipped", "difference", "scan", "tracked_id", "tree_id"]
+__all__ = [
+    "Difference",
+    "Entry",
+    "Kind",
+    "Manifest",
+    "Skipped",
+    "difference",
+    "scan",
+    "tracked_id",
+    "tree_id",
+]

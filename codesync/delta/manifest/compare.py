@@ -28,17 +28,18 @@ def difference(base: Manifest, target: Manifest, *, exact: bool = False) -> Diff
     With `exact` entries that differ only in mode or mtime are named in `attributes`. A rename is a deleted and an
     added file with the same content, not empty; each is used once, one with the same last component is preferred.
     """
+    old, new = base.index, target.index
     modified, attributes = [], []
-    for after in target:
-        before = base.get(after.path)
+    for path, after in new.items():
+        before = old.get(path)
         if before is None or before is after:
             continue
-        if _content(before) != _content(after):
-            modified.append(after.path)
-        elif exact and _attributes(before) != _attributes(after):
-            attributes.append(after.path)
-    deleted = [entry for entry in base if entry.path not in target]
-    added = [entry for entry in target if entry.path not in base]
+        if not _same_content(before, after):
+            modified.append(path)
+        elif exact and not _same_attributes(before, after):
+            attributes.append(path)
+    deleted = [entry for path, entry in old.items() if path not in new]
+    added = [entry for path, entry in new.items() if path not in old]
     renamed = _renames(deleted, added)
     moved = {path for pair in renamed for path in pair}
     return Difference(
@@ -50,13 +51,19 @@ def difference(base: Manifest, target: Manifest, *, exact: bool = False) -> Diff
     )
 
 
-def _content(entry: Entry) -> tuple[Kind, bytes, bytes, int]:
-    return entry.kind, entry.digest, entry.target, entry.mode & 0o100 if entry.kind is Kind.FILE else 0
+def _same_content(before: Entry, after: Entry) -> bool:
+    """Whether two entries of a path are the same to a tree_id."""
+    return (
+        before.digest == after.digest
+        and before.kind is after.kind
+        and before.target == after.target
+        and (not (before.mode ^ after.mode) & 0o100 or before.kind is not Kind.FILE)
+    )
 
 
-def _attributes(entry: Entry) -> tuple[int, int]:
+def _same_attributes(before: Entry, after: Entry) -> bool:
     """What `exact` adds; a symlink's mode means nothing and cannot be set."""
-    return entry.mtime_ns, 0 if entry.kind is Kind.SYMLINK else entry.mode
+    return before.mtime_ns == after.mtime_ns and (before.mode == after.mode or before.kind is Kind.SYMLINK)
 
 
 def _renames(deleted: list[Entry], added: list[Entry]) -> list[tuple[bytes, bytes]]:

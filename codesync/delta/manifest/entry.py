@@ -94,19 +94,22 @@ def check_entry(entry: Entry) -> None:
     """Raise ManifestError unless every field has its type and fits the entry's kind."""
     path, kind, digest, target = entry.path, entry.kind, entry.digest, entry.target
     check_path(path)
-    if not isinstance(kind, Kind) or not isinstance(digest, bytes) or not isinstance(target, bytes):
+    if type(kind) is not Kind or type(digest) is not bytes or type(target) is not bytes:
         raise ManifestError("kind, digest or target is of a wrong type", path)
-    for number, lowest, bound in (
-        (entry.mode, 0, 0o1000),
-        (entry.mtime_ns, -(2**63), 2**63),
-        (entry.size, 0, 2**63),
+    if not (
+        _is_within(entry.mode, 0, 0o777)
+        and _is_within(entry.mtime_ns, -(2**63))
+        and _is_within(entry.size, 0)
     ):
-        if type(number) is not int or not lowest <= number < bound:
-            raise ManifestError("mode, mtime or size is out of range", path)
+        raise ManifestError("mode, mtime or size is out of range", path)
     if len(digest) != (32 if kind is Kind.FILE else 0) or (entry.size and kind is not Kind.FILE):
         raise ManifestError("a file, and only a file, has a size and a SHA-256 digest", path)
     if bool(target) != (kind is Kind.SYMLINK) or len(target) > MAX_PATH or b"\0" in target:
         raise ManifestError("a symlink, and only a symlink, has a target, and that holds no NUL", path)
+
+
+def _is_within(number: object, lowest: int, highest: int = 2**63 - 1) -> bool:
+    return type(number) is int and lowest <= number <= highest
 
 
 def check_skipped(skipped: Skipped) -> None:

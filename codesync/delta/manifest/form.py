@@ -10,7 +10,6 @@ before that is known to be within the limit.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -23,14 +22,16 @@ from codesync.delta.manifest.entry import Entry, Kind, Skipped
 
 MAGIC = b"codesync manifest 1\n"
 JSON_VERSION = 1
-MAX_COLUMNS = 512 * 1024 * 1024  # bytes, decompressed
-MAX_ENTRIES = 4_000_000
+MAX_COLUMNS = 64 * 1024 * 1024  # bytes, decompressed
+MAX_ENTRIES = 1_000_000
 _KINDS = {kind.value: kind for kind in Kind}
+# what reading a field of a wrong shape raises, here or in the two libraries
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, StopIteration, zstandard.ZstdError)
 _Parts = tuple[list[Entry], list[Skipped]]
 
 
 def pack(entries: Sequence[Entry], skipped: Sequence[Skipped]) -> bytes:
-    """Write down entries that are in path order."""
+    """Write down entries that are in path order; ManifestError where `unpack` would refuse them as too many."""
     columns = msgpack.packb(
         [
             "".join(entry.kind for entry in entries),
@@ -43,6 +44,10 @@ def pack(entries: Sequence[Entry], skipped: Sequence[Skipped]) -> bytes:
             [part for skip in skipped for part in skip],
         ]
     )
+    if len(entries) > MAX_ENTRIES or len(columns) > MAX_COLUMNS:
+        raise ManifestError(
+            f"{len(entries)} paths are more than a manifest may hold; ignore what is not code"
+        )
     body = len(columns).to_bytes(8, "big") + zstandard.ZstdCompressor(level=3).compress(columns)
     return MAGIC + hashlib.sha256(body).digest() + body
 
@@ -61,7 +66,7 @@ def unpack(data: bytes) -> _Parts:
     try:
         columns = _decompress(body[8:], size)
         return _parts(msgpack.unpackb(columns, max_array_len=MAX_ENTRIES))
-    except (ValueError, TypeError, KeyError, IndexError, StopIteration, zstandard.ZstdError) as error:
+    except _MALFORMED as error:
         raise ManifestError(f"the manifest contradicts itself ({type(error).__name__})") from error
 
 
@@ -75,8 +80,8 @@ def _decompress(frame: bytes, size: int) -> bytes:
 
 def _parts(columns: list[Any]) -> _Parts:
     kinds, modes, mtimes, sizes, digests, targets, paths, skipped = columns
-    if len(digests) != 32 * len(sizes):
-        raise ValueError("digests")
+    if len(digests) != 32 * len(sizes) or len(kinds) != (paths.count(b"\0") + 1 if paths else 0):
+        raise ValueError("columns of different lengths")
     size, target = iter(sizes), iter(targets)
     digest = iter([digests[at : at + 32] for at in range(0, len(digests), 32)])
     entries = []
@@ -123,7 +128,7 @@ def from_json(obj: object) -> tuple[list[Entry], list[Skipped], str]:
         entries = [entry_from_json(row) for row in obj["entries"]]
         skipped = [Skipped(_bytes(path), reason) for path, reason in obj.get("skipped", [])]
         return entries, skipped, str(obj["tree_id"])
-    except (ValueError, TypeError, KeyError, binascii.Error) as error:
+    except _MALFORMED as error:
         raise ManifestError(f"the JSON manifest is malformed ({type(error).__name__})") from error
 
 

@@ -45,12 +45,12 @@ class Manifest:
         return manifest
 
     def _check_tree(self) -> None:
-        if len(self._index) != len(self.entries):
+        if len(self.index) != len(self.entries):
             twice = next(a.path for a, b in pairwise(self.entries) if a.path == b.path)
             raise ManifestError("a path stands twice in one manifest", twice)
         others = {entry.path for entry in self.entries if entry.kind is not Kind.DIRECTORY}
         fine: set[bytes] = {b""}
-        for path in self._index:
+        for path in self.index:
             parent = _parent(path)
             while parent not in fine:
                 if parent in others:
@@ -59,7 +59,8 @@ class Manifest:
                 parent = _parent(parent)
 
     @cached_property
-    def _index(self) -> dict[bytes, Entry]:
+    def index(self) -> dict[bytes, Entry]:
+        """Path → entry, in path order; for reading only."""
         return {entry.path: entry for entry in self.entries}
 
     @cached_property
@@ -75,17 +76,17 @@ class Manifest:
     @property
     def paths(self) -> tuple[bytes, ...]:
         """All paths, in order."""
-        return tuple(self._index)
+        return tuple(self.index)
 
     def get(self, path: bytes) -> Entry | None:
         """Return the entry at `path`, or None."""
-        return self._index.get(path)
+        return self.index.get(path)
 
     def __getitem__(self, path: bytes) -> Entry:
-        return self._index[path]
+        return self.index[path]
 
     def __contains__(self, path: object) -> bool:
-        return path in self._index
+        return path in self.index
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)

@@ -1,0 +1,458 @@
+"""Batches that are damaged, forged or hostile: each is a BatchError, takes little memory and changes nothing."""
+
+import os
+import resource
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgpack
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codesync.delta import (
+    BatchError,
+    LimitExceeded,
+    Limits,
+    Manifest,
+    TrackedChange,
+    apply_batch,
+    inspect_batch,
+    read_batch,
+    scan,
+    signature,
+    unpack_batch,
+    write_batch,
+)
+from codesync.transaction import MAGIC, Root
+from tests.delta.material import HEADER, Tree, closed, dribble, plant, sealed, trailed
+
+LONG = Random(5).randbytes(3000)
+BASE: Tree = {
+    b"d": ("d", b"", 0o755),
+    b"d/a": ("f", LONG, 0o644),
+    b"d/gone": ("f", b"gone", 0o644),
+    b"d/moved": ("f", b"moved content", 0o644),
+    b"link": ("l", b"d", 0),
+    b"mode": ("f", b"m", 0o644),
+}
+TARGET: Tree = {
+    b"d": ("d", b"", 0o755),
+    b"d/a": ("f", LONG[:100] + b"edit" + LONG[100:], 0o644),
+    b"e": ("d", b"", 0o755),
+    b"e/moved": ("f", b"moved content", 0o644),
+    b"e/new": ("f", b"new text", 0o644),
+    b"link": ("l", b"e", 0),
+    b"mode": ("f", b"m", 0o755),
+}
+DIGEST = sha256(b"data").digest()
+PUT = [4, b"b", 0, 0o644, 0, 4, DIGEST, b""]
+DATA = [5, b"data"]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> bytes:
+    return plant(os.fsencode(tmp_path) + b"/base", BASE)
+
+
+@pytest.fixture
+def batch(tmp_path: Path, base: bytes) -> bytes:
+    """A small batch with a record of every kind."""
+    target = plant(os.fsencode(tmp_path) + b"/target", TARGET)
+    tracked = TrackedChange.between({b"d", b"untracked"}, scan(target), {b"d", b"tracked"})
+    sigs = {b"d/a": signature(LONG, 500)}
+    out = BytesIO()
+    write_batch(out, target, scan(base), scan(target), signatures=sigs, tracked=tracked, push_id="p")
+    kinds = {type(record).__name__ for record in read_batch(BytesIO(out.getvalue()))}
+    assert len(kinds) == 9
+    return out.getvalue()
+
+
+@contextmanager
+def little_memory(most: int = 24 << 20) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+
+
+def refused(data: bytes, why: str, limits: Limits | None = None) -> BatchError:
+    with little_memory(), pytest.raises(BatchError, match=why) as caught:
+        inspect_batch(BytesIO(data), limits)
+    return caught.value
+
+
+# --- accidents ---------------------------------------------------------------------------------------------------
+
+
+def test_every_truncation_is_refused_and_changes_nothing(base: bytes, batch: bytes) -> None:
+    before = scan(base)
+    for end in range(len(batch)):
+        with pytest.raises(BatchError):
+            apply_batch(BytesIO(batch[:end]), base, base=before, durable=False)
+    assert scan(base) == before
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x10, 0x80, 0xFF])
+def test_every_flip_is_refused_and_changes_nothing(base: bytes, batch: bytes, mask: int) -> None:
+    before = scan(base)
+    for at in range(len(batch)):
+        damaged = bytearray(batch)
+        damaged[at] ^= mask
+        with pytest.raises(BatchError):
+            apply_batch(BytesIO(bytes(damaged)), base, base=before, durable=False)
+    assert scan(base) == before
+
+
+def test_what_follows_the_end_is_refused(batch: bytes) -> None:
+    refused(batch + b"\0", "follows")
+    refused(batch + batch, "follows")
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 100])
+def test_it_does_not_matter_how_little_a_read_returns(base: bytes, batch: bytes, most: int) -> None:
+    whole = inspect_batch(BytesIO(batch))
+    assert inspect_batch(dribble(batch, most)) == whole
+    assert apply_batch(dribble(batch, most), base, durable=False).tree_id == whole.header.target
+
+
+def test_a_foreign_version_is_named(batch: bytes) -> None:
+    refused(batch[:8] + b"\x07\x00" + batch[10:], "version 7")
+
+
+# --- forgeries: the checksums are right, the records are not -----------------------------------------------------
+
+
+def test_the_forger_of_these_tests_can_make_a_good_batch() -> None:
+    info = inspect_batch(BytesIO(trailed([1, b"z"], [1, b"a"], PUT, DATA, [8, b"x"], [9, b"y"])))
+    assert [path.what for path in info.paths] == ["delete", "delete", "put", "untrack", "track"]
+
+
+@pytest.mark.parametrize(
+    ("records", "why"),
+    [
+        ([[1, b"a"], [1, b"b"]], "out of order"),
+        ([[1, b"a"], [1, b"a"]], "out of order"),
+        ([PUT, DATA, PUT, DATA], "out of order"),
+        ([[2, b"b", 0o755, 0], [2, b"a", 0o755, 0]], "out of order"),
+        ([PUT, DATA, [1, b"a"]], "out of order"),
+        ([[9, b"a"], [8, b"a"]], "out of order"),
+        ([[9, b"a"], PUT, DATA], "out of order"),
+        ([[1, b"b"], PUT, DATA], "both deletes and puts"),
+        ([[1, b"a"], [2, b"a/b", 0o755, 0]], "below what is no directory"),
+        ([PUT, DATA, [2, b"b/c/d", 0o755, 0]], "below what is no directory"),
+        ([[3, b"a", 0, b"/tmp"], [2, b"a-b", 0o755, 0], [2, b"a/b", 0o755, 0]], "below what is no directory"),
+        ([PUT], "4 bytes of a file are missing"),
+        ([PUT, [5, b"dat"]], "1 bytes of a file are missing"),
+        ([PUT, [5, b"dat"], [2, b"c", 0o755, 0]], "missing"),
+        ([PUT, DATA, DATA], "more data than it declares"),
+        ([PUT, [5, b"data!"]], "more data than it declares"),
+        ([DATA], "more data than it declares"),
+        ([[2, b"a", 0o755, 0], [6, 0, 1]], "more data than it declares"),
+        ([PUT, [6, 0, 4]], "copies from a basis"),
+        ([[4, b"b", 3, 0o644, 0, 4, DIGEST, b""]], "dictionary"),
+        ([[4, b"b", 4, 0o644, 0, 4, DIGEST, b""]], "not known here"),
+        ([[4, b"b", 2, 0o644, 0, 4, DIGEST, b""]], "source does not fit"),
+        ([[4, b"b", 1, 0o644, 0, 4, DIGEST, b"c"]], "source does not fit"),
+        ([[4, b"b", 0, 0o4755, 0, 4, DIGEST, b""]], "a mode that cannot be"),
+        ([[4, b"b", 0, -1, 0, 4, DIGEST, b""]], "a mode that cannot be"),
+        ([[4, b"b", 0, True, 0, 4, DIGEST, b""]], "a mode that cannot be"),
+        ([[4, b"b", 0, 0o644, 1 << 63, 4, DIGEST, b""]], "a time that cannot be"),
+        ([[4, b"b", 0, 0o644, 0.5, 4, DIGEST, b""]], "a time that cannot be"),
+        ([[4, b"b", 0, 0o644, 0, -4, DIGEST, b""]], "a size that cannot be"),
+        ([[4, b"b", 0, 0o644, 0, 4, DIGEST[1:], b""]], "a digest that cannot be"),
+        ([[4, b"b", 0, 0o644, 0, 4, DIGEST]], "7|6 fields"),
+        ([PUT, [5, b""]], "a piece of data"),
+        ([PUT, [6, 0, 0]], "a length"),
+        ([[7, b"a", None, None]], "changes nothing"),
+        ([[3, b"a", 0, b""]], "link target"),
+        ([[3, b"a", 0, b"x\0y"]], "link target"),
+        ([[0, *HEADER[1:]]], "second header"),
+        ([[11, b"a"]], "no record"),
+        ([[True, b"a"]], "no record"),
+    ],
+)
+def test_records_that_contradict_each_other_are_refused(records: list[list[Any]], why: str) -> None:
+    refused(trailed(*records), why)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"",
+        b"/",
+        b"/etc/x",
+        b"..",
+        b"../x",
+        b"a/../../x",
+        b"a/..",
+        b".",
+        b"./a",
+        b"a/.",
+        b"a//b",
+        b"a/",
+        b"a\0",
+    ],
+)
+def test_no_path_can_lead_out_of_the_tree(path: bytes) -> None:
+    for record in (
+        [1, path],
+        [2, path, 0o755, 0],
+        [3, path, 0, b"x"],
+        [7, path, 0o644, None],
+        [8, path],
+        [9, path],
+    ):
+        refused(trailed(record), "path")
+    refused(trailed([4, path, 0, 0o644, 0, 4, DIGEST, b""], DATA), "path")
+    refused(trailed([4, b"b", 2, 0o644, 0, 4, DIGEST, path], [6, 0, 4]), "path|source")
+
+
+@pytest.mark.parametrize(
+    ("header", "why"),
+    [
+        ([0, b"\1" * 31, *HEADER[2:]], "tree id"),
+        ([0, "1" * 32, *HEADER[2:]], "tree id"),
+        ([*HEADER[:3], "x" * 129, *HEADER[4:]], "push_id"),
+        ([*HEADER[:4], ["md5"], *HEADER[5:]], "algorithms"),
+        ([*HEADER[:5], "middle", b"", b""], "start"),
+        ([*HEADER[:6], b"1", b""], "tree id"),
+        (HEADER[:7], "6 fields"),
+        ([1, b"a"], "does not begin with a header"),
+        ([10, 0, 0, 0, DIGEST], "does not begin with a header"),
+    ],
+)
+def test_a_header_must_be_a_header(header: list[Any], why: str) -> None:
+    refused(sealed(header), why)
+
+
+def test_a_stream_without_records_is_refused() -> None:
+    refused(sealed(), "does not begin with a header")
+
+
+def test_a_trailer_must_say_what_the_records_say() -> None:
+    records = b"".join(map(msgpack.packb, (HEADER, PUT, DATA)))
+    right = [10, 2, 4, 0, sha256(records).digest()]
+    inspect_batch(BytesIO(sealed(HEADER, PUT, DATA, right)))
+    for wrong in ([10, 3, *right[2:]], [10, 2, 5, *right[3:]], [10, 2, 4, 1, right[4]], [*right[:4], DIGEST]):
+        refused(sealed(HEADER, PUT, DATA, wrong), "trailer says something else")
+    refused(sealed(HEADER, PUT, DATA), "too early")
+    refused(sealed(HEADER, PUT, DATA, right, [1, b"a"]), "follows the trailer")
+    refused(sealed(HEADER, []), "no record")
+
+
+def test_paths_are_only_tracked_where_the_header_says_from_what() -> None:
+    header = [*HEADER[:5], "", b"", b""]
+    raw = b"".join(map(msgpack.packb, (header, [9, b"a"])))
+    refused(sealed(header, [9, b"a"], [10, 1, 0, 0, sha256(raw).digest()]), "no set of paths")
+
+
+JUNK = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.binary(), st.text()
+    ),
+    lambda inner: st.lists(inner, max_size=9) | st.dictionaries(st.integers(0, 9), inner, max_size=3),
+    max_leaves=12,
+)
+FIELDS = st.one_of(JUNK, st.sampled_from([b"b", b"../x", 0, 1, 4, 0o644, DIGEST]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(JUNK, st.tuples(st.integers(0, 11), FIELDS, FIELDS, FIELDS)), max_size=4))
+def test_only_batch_errors_escape_whatever_the_records_are(records: list[Any]) -> None:
+    with pytest.raises(BatchError):
+        inspect_batch(BytesIO(sealed(HEADER, *records, [10, -1, 0, 0, DIGEST])))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"csbatc\r\n\x01\x00", b"csbatc\r\n\x01\x00\x28\xb5\x2f\xfd"]),
+)
+def test_only_batch_errors_escape_whatever_the_bytes_are(data: bytes, start: bytes) -> None:
+    with pytest.raises(BatchError):
+        inspect_batch(BytesIO(closed(start + data)))
+
+
+# --- forgeries that only show against a tree ---------------------------------------------------------------------
+
+
+def forged(base: Manifest, *records: list[Any]) -> BytesIO:
+    """A batch against `base` whose records are as given; it leads to a tree nobody has."""
+    header = [0, bytes.fromhex(base.tree_id), *HEADER[2:]]
+    raw = b"".join(map(msgpack.packb, (header, *records)))
+    literal = sum(len(record[1]) for record in records if record[0] == 5)
+    copied = sum(record[2] for record in records if record[0] == 6)
+    return BytesIO(sealed(header, *records, [10, len(records), literal, copied, sha256(raw).digest()]))
+
+
+@pytest.mark.parametrize(
+    ("records", "why"),
+    [
+        ([PUT, [5, b"atad"]], "another SHA-256"),
+        ([PUT, DATA], "does not lead to the tree"),
+        ([[1, b"not there"]], "does not have"),
+        ([[7, b"not there", 0o755, None]], "does not have"),
+        ([[4, b"link/x", 0, 0o644, 0, 4, DIGEST, b""], DATA], "no directory"),
+        ([[4, b"d", 0, 0o644, 0, 4, DIGEST, b""], DATA], "no directory"),
+        ([[4, b"b", 2, 0o644, 0, 4, DIGEST, b"not there"], [6, 0, 4]], "does not fit its base"),
+        ([[4, b"b", 2, 0o644, 0, 4, DIGEST, b"link/a"], [6, 0, 4]], "does not fit its base"),
+        ([[4, b"b", 2, 0o644, 0, 4, DIGEST, b"link"], [6, 0, 4]], "does not fit its base"),
+        ([[4, b"b", 2, 0o644, 0, 4, DIGEST, b"d"], [6, 0, 4]], "does not fit its base"),
+        ([[4, b"b", 2, 0o644, 0, 4, DIGEST, b"mode/x"], [6, 0, 4]], "does not fit its base"),
+        ([[4, b"d/a", 1, 0o644, 0, 4, DIGEST, b""], [6, 2999, 4]], "does not fit its base"),
+        ([[4, b"d/a", 1, 0o644, 0, 4, DIGEST, b""], [6, 1 << 62, 4]], "does not fit its base"),
+    ],
+)
+def test_a_batch_that_does_not_fit_its_tree_changes_nothing(
+    base: bytes, records: list[list[Any]], why: str
+) -> None:
+    before = scan(base)
+    with pytest.raises(BatchError, match=why):
+        apply_batch(forged(before, *records), base, durable=False)
+    assert scan(base) == before
+
+
+STAGING = b".codesync-0123456789abcdef"
+
+
+def test_nothing_is_put_that_would_count_as_a_staging_directory(base: bytes) -> None:
+    before = scan(base)
+    put = [4, STAGING + b"/magic", 0, 0o644, 0, len(MAGIC), sha256(MAGIC).digest(), b""]
+    with pytest.raises(BatchError, match="staging"):
+        apply_batch(forged(before, [2, STAGING, 0o755, 0], put, [5, MAGIC]), base, durable=False)
+    assert scan(base) == before
+
+
+@pytest.mark.parametrize("record", [[1, STAGING + b"/journal"], [2, STAGING + b"/d", 0o755, 0], [1, STAGING]])
+def test_nothing_reaches_into_a_staging_directory(base: bytes, record: list[Any]) -> None:
+    data = forged(scan(base), record)
+    staging = Path(os.fsdecode(base + b"/" + STAGING))
+    staging.mkdir()
+    (staging / "magic").write_bytes(MAGIC)
+    with Root(base) as root, pytest.raises(BatchError, match="staging"):
+        unpack_batch(read_batch(data), root, lambda change: BytesIO())
+
+
+def test_names_that_only_look_like_staging_are_ordinary(tmp_path: Path) -> None:
+    top = os.fsencode(tmp_path)
+    target: Tree = {STAGING: ("d", b"", 0o755), STAGING + b"/magic": ("f", b"something else", 0o644)}
+    old, new = plant(top + b"/base", {}), plant(top + b"/target", target)
+    out = BytesIO()
+    write_batch(out, new, scan(old), scan(new))
+    apply_batch(BytesIO(out.getvalue()), old, durable=False)
+    assert scan(old).tree_id == scan(new).tree_id
+
+
+# --- bombs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "records"),
+    [
+        ("max_total_bytes", 16 << 30, [[4, b"b", 0, 0o644, 0, (16 << 30) + 1, DIGEST, b""]]),
+        ("max_total_bytes", 7, [PUT, DATA, [*PUT[:1], b"c", *PUT[2:]], DATA]),
+        ("max_files", 2, [[1, b"c"], [1, b"b"], [1, b"a"]]),
+        ("max_files", 2, [[1, b"c"], [8, b"b"], [9, b"a"]]),
+        ("max_path", 100, [[1, b"x" * 101]]),
+        ("max_path", 100, [[3, b"x", 0, b"y" * 101]]),
+        ("max_path_bytes", 250, [[1, b"x" * 100], [3, b"w" * 100, 0, b"y" * 51]]),
+        ("max_path_bytes", 250, [[4, b"x" * 100, 2, 0, 0, 0, DIGEST, b"w" * 100], [9, b"x" * 51]]),
+        ("max_record", 1000, [[1, b"x" * 1100]]),
+    ],
+)
+def test_more_than_the_limits_allow_is_refused(limit: str, value: int, records: list[list[Any]]) -> None:
+    error = refused(trailed(*records), limit, replace(Limits(), **{limit: value}))
+    assert isinstance(error, LimitExceeded)
+    assert error.limit == limit
+
+
+def test_a_huge_window_is_refused_before_it_is_allocated() -> None:
+    error = refused(sealed(HEADER, window_log=27), "window")
+    assert isinstance(error, LimitExceeded)
+    inspect_batch(BytesIO(sealed(*unpacked(trailed()), window_log=23)))
+
+
+def unpacked(batch: bytes) -> list[Any]:
+    frame = zstandard.ZstdDecompressor().decompressobj().decompress(batch[10:])
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(frame)
+    return list(unpacker)
+
+
+def zeros(start: bytes, mebibytes: int) -> bytes:
+    """A batch of `start` and then zeros; a few kilobytes say so."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(19, window_log=20, write_content_size=False)
+    deflater = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    frame = deflater.compress(start) + b"".join(deflater.compress(bytes(1 << 20)) for _ in range(mebibytes))
+    return closed(b"csbatc\r\n\x01\x00" + frame + deflater.flush())
+
+
+START = msgpack.packb(HEADER)
+
+
+@pytest.mark.parametrize(
+    ("start", "why"),
+    [
+        (b"", "no record"),
+        (START, "no record"),
+        (START + b"\xc6\xff\xff\xff\xff", "max_record"),  # one binary of 4 GiB
+        (START + b"\x92\x05\xc6\xff\xff\xff\xff", "max_record"),
+        (START + b"\xdd\xff\xff\xff\xff", "max_array_len"),  # an array of 4 Gi members
+        (START + b"\xdf\xff\xff\xff\xff", "max_map_len"),
+        (START + b"\xc9\xff\xff\xff\xff\x01", "max_record|max_ext_len"),
+        (START + b"\x9f" * 5000, "damaged"),  # arrays within arrays
+    ],
+)
+def test_endless_zeros_end_soon(start: bytes, why: str) -> None:
+    bomb = zeros(start, 64)
+    assert len(bomb) < 20_000
+    refused(bomb, why)
+
+
+def test_endless_data_ends_where_the_put_ends() -> None:
+    piece = msgpack.packb([5, bytes(1 << 18)])
+    start = START + msgpack.packb([4, b"b", 0, 0o644, 0, 1 << 20, DIGEST, b""])
+    refused(zeros(start + piece * 100, 1), "more data than it declares")
+
+
+CHILD = """
+import resource, sys
+from codesync.delta import BatchError, inspect_batch
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+for name in sys.argv[2:]:
+    with open(name, "rb") as file:
+        try:
+            inspect_batch(file)
+        except BatchError as error:
+            print("refused")
+"""
+
+
+def test_bombs_are_refused_by_a_process_that_has_no_memory_for_them(tmp_path: Path) -> None:
+    bombs = [
+        zeros(START, 256),
+        sealed(HEADER, window_log=27),
+        zeros(START + b"\xc6\xff\xff\xff\xff", 256),
+    ]
+    for number, bomb in enumerate(bombs):
+        (tmp_path / str(number)).write_bytes(bomb)
+    used = 160 << 20  # address space of the interpreter with everything imported, and a reserve
+    names = [str(tmp_path / str(number)) for number in range(len(bombs))]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(used), *names], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (["refused"] * 3, "")
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] != used

@@ -1,0 +1,69 @@
+"""Progress and errors, a line each."""
+
+import pytest
+
+from codesync.client import Progress
+from codesync.config import ConfigError
+from codesync.delta import ScanError
+from codesync.transaction import TransactionError
+from codesync.wording import Milestones, error_line, size
+
+
+def lines(*reports: Progress) -> list[str]:
+    milestones = Milestones()
+    return [line for report in reports if (line := milestones.line(report))]
+
+
+def test_each_stage_of_each_replica_is_told_once() -> None:
+    reports = [Progress("scan", "", 0, 0)] * 3 + [Progress("start", name, 0, 0) for name in ("a", "b", "a")]
+    assert lines(*reports) == [
+        "reading the tree",
+        "a: starting the application",
+        "b: starting the application",
+    ]
+
+
+def test_a_long_stage_is_told_by_tenths() -> None:
+    told = lines(*(Progress("transfer", "", done, 1000) for done in range(1001)))
+    assert told == [f"sending ({tenth * 10}%)" for tenth in range(11)]
+
+
+def test_the_position_grows_with_every_line_whatever_comes() -> None:
+    milestones = Milestones()
+    stages = ["scan", "transfer", "scan", "health", "something new", "commit", "delta"]
+    reports = [Progress(stage, replica, 1, 2) for replica in ("", "a", "b") for stage in stages]
+    positions = [milestones.position for report in reports if milestones.line(report)]
+    assert len(positions) == 18
+    assert positions == sorted(set(positions))
+    assert positions[-1] <= Milestones.total + 0.1
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConfigError("set it"), "set it"),
+        (ScanError("no such tree"), "no such tree"),
+        (TransactionError("somebody else's"), "somebody else's"),
+        (FileNotFoundError(2, "No such file or directory", "x"), "x: No such file or directory"),
+        (ExceptionGroup("tasks", [ConfigError("one"), ConfigError("two")]), "one"),
+        (ExceptionGroup("tasks", [ConfigError("one"), KeyError("a defect")]), None),
+        (KeyError("a defect"), None),
+    ],
+)
+def test_an_expected_error_is_a_line_and_a_defect_is_not(error: Exception, line: str | None) -> None:
+    assert error_line(error) == line
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_sizes_are_told_in_decimal_units(count: int, text: str) -> None:
+    assert size(count) == text

@@ -1,0 +1,222 @@
+"""A process dies, or a system call fails, at every single step: the tree is the old one or the new one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.transaction.trees import (
+    Counter,
+    Tree,
+    build,
+    directory,
+    file,
+    killed_at,
+    link,
+    read,
+    staged,
+    stagings_in,
+    without_root,
+)
+
+from codesync.transaction import Recovery, Transaction, TransactionError, recover
+
+OLD: Tree = {
+    b"": directory(mtime=10**18 + 1),
+    b"changed": file(b"old", 0o640),
+    b"same": file(b"same"),
+    b"gone": file(b"gone"),
+    b"mode": file(b"x", 0o644),
+    b"link": link(b"old target"),
+    b"file-dir": file(b"was a file"),
+    b"link-dir": link(b"sub"),
+    b"dir-file": directory(0o555, 10**18 + 2),
+    b"dir-file/inner": file(b"inner"),
+    b"dir-link": directory(0o700, 10**18 + 3),
+    b"dir-link/deep": directory(0o755, 10**18 + 4),
+    b"dir-link/deep/f": file(b"deep", 0o600),
+    b"sub": directory(0o555, 10**18 + 5),
+    b"sub/a": file(b"a"),
+    b"sub/b": file(b"b"),
+    b"empty": directory(0o750, 10**18 + 6),
+}
+NEW: Tree = {
+    b"": directory(mtime=2 * 10**18 + 1),
+    b"changed": file(b"new!", 0o600, 2 * 10**18),
+    b"same": file(b"same"),
+    b"mode": file(b"x", 0o755),
+    b"link": link(b"new target", 2 * 10**18 + 2),
+    b"file-dir": directory(0o555, 2 * 10**18 + 3),
+    b"file-dir/child": file(b"child"),
+    b"link-dir": directory(0o755, 2 * 10**18 + 4),
+    b"link-dir/more": directory(0o500, 2 * 10**18 + 5),
+    b"link-dir/more/f": file(b"f"),
+    b"dir-file": file(b"now a file", 0o444),
+    b"dir-link": link(b"elsewhere"),
+    b"sub": directory(0o555, 2 * 10**18 + 6),
+    b"sub/a": file(b"b"),
+    b"sub/b": file(b"a"),
+    b"sub/new": file(b"", 0o755),
+}
+
+
+def keep(root: bytes) -> None:
+    with staged(root, OLD, NEW) as transaction:
+        transaction.rename()
+        transaction.keep()
+
+
+def undo(root: bytes) -> None:
+    with staged(root, OLD, NEW) as transaction:
+        transaction.rename()
+        transaction.undo()
+
+
+def fresh(root: bytes) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    build(root, OLD)
+
+
+def judged(root: bytes, found: list[Recovery]) -> str:
+    """Which tree is there; it has to be the one that recovery claims."""
+    tree = without_root(read(root))  # the root's own mtime is lost in the instant a staging directory appears
+    assert tree in (without_root(OLD), without_root(NEW))
+    outcome = "new" if tree == without_root(NEW) else "old"
+    assert outcome == {(): outcome, ("kept",): "new", ("undone",): "old"}[tuple(r.outcome for r in found)]
+    return outcome
+
+
+@pytest.mark.parametrize("action", [keep, undo])
+@pytest.mark.parametrize("kept", [False, True])
+def test_whenever_a_process_is_killed_recovery_gives_the_old_or_the_new_tree(
+    tmp_path: Path, action: Callable[[bytes], None], kept: bool
+) -> None:
+    root, outcomes, step = os.fsencode(tmp_path / "root"), [], 1
+    fresh(root)
+    while killed_at(step, lambda: action(root)):
+        found = recover(root, lambda id: kept)
+        outcomes.append(judged(root, found))
+        assert recover(root, lambda id: not kept) == []
+        fresh(root)
+        step += 1
+    assert step > 100
+    assert outcomes[0] == "old"
+    assert outcomes[-1] == ("new" if action is keep else "old")
+    assert "new" in outcomes or action is undo
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_recovery_that_is_killed_can_be_recovered(tmp_path: Path, kept: bool) -> None:
+    root, step, again = os.fsencode(tmp_path / "root"), 1, 1
+    while True:
+        fresh(root)
+        if not killed_at(step, lambda: undo(root)):
+            break
+        if killed_at(again, lambda: recover(root, lambda id: kept)):
+            again += 7
+        else:
+            step, again = step + 11, 1 + step % 7
+        judged(root, recover(root, lambda id: kept))
+
+
+ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS)
+
+
+def failing(step: int, *, onwards: bool = False) -> Counter:
+    error = ERRORS[step % len(ERRORS)]
+
+    def fail() -> None:
+        raise OSError(error, os.strerror(error))
+
+    return Counter(step, fail, reading=True, onwards=onwards)
+
+
+def test_whichever_system_call_fails_the_tree_is_put_back_and_the_error_raised(tmp_path: Path) -> None:
+    root, step = os.fsencode(tmp_path / "root"), 0
+    while True:
+        step += 1
+        fresh(root)
+        counter, raised = failing(step), False
+        with counter.installed():
+            try:
+                keep(root)
+            except TransactionError:
+                raised = True
+        if counter.calls < step:
+            break
+        outcome = judged(root, recover(root, lambda id: False))
+        assert stagings_in(root) == []
+        assert outcome == "new" or raised
+
+
+def test_one_failure_while_renaming_needs_no_recovery(tmp_path: Path) -> None:
+    root, step = os.fsencode(tmp_path / "root"), 0
+    while True:
+        step += 1
+        fresh(root)
+        counter = failing(step)
+        with staged(root, OLD, NEW) as transaction:
+            with counter.installed():
+                try:
+                    transaction.rename()
+                except TransactionError:
+                    assert without_root(read(root)) == without_root(OLD)
+        if counter.calls < step:
+            break
+
+
+@pytest.mark.parametrize("action", [keep, undo])
+def test_a_disk_that_fails_for_good_is_recovered_when_it_works_again(
+    tmp_path: Path, action: Callable[[bytes], None]
+) -> None:
+    root, step = os.fsencode(tmp_path / "root"), 1
+    while True:
+        fresh(root)
+        counter = failing(step, onwards=True)
+        with counter.installed():
+            try:
+                action(root)
+            except TransactionError:
+                pass
+        if counter.calls < step:
+            break
+        judged(root, recover(root, lambda id: True))
+        assert stagings_in(root) == []
+        step += 5
+
+
+def test_keep_that_dies_offers_the_old_files_again(tmp_path: Path) -> None:
+    root, history = os.fsencode(tmp_path / "root"), tmp_path / "history"
+    replaced = {
+        b"changed": b"old",
+        b"gone": b"gone",
+        b"file-dir": b"was a file",
+        b"sub/a": b"a",
+        b"sub/b": b"b",
+    }
+    replaced.update({b"dir-file/inner": b"inner", b"dir-link/deep/f": b"deep"})
+
+    def retire(path: bytes, saved: str) -> None:
+        os.rename(saved, history / path.hex())
+
+    def run() -> None:
+        transaction = Transaction.begin(root, "t", durable=False)
+        transaction.undo()
+        transaction = staged(root, OLD, NEW)
+        transaction.rename()
+        transaction.keep(retire)
+
+    step = 150
+    while True:
+        fresh(root)
+        shutil.rmtree(history, ignore_errors=True)
+        history.mkdir()
+        if not killed_at(step, run):
+            break
+        if judged(root, recover(root, lambda id: True, retire)) == "new":
+            assert {bytes.fromhex(p.name): p.read_bytes() for p in history.iterdir()} == replaced
+        step += 7
