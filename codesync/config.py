@@ -15,6 +15,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -24,10 +25,8 @@ PROJECT_FILES = (".codesync.json", ".bifrost.json")
 PROJECT_FIELDS = ("app_id", "deployment_id", "app_root", "proxy_url")
 DEFAULT_FILES_DIR = "/app-files"
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _KEY = re.compile(r"[\x21-\x7e]+")
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
-_LOOPBACK = ("localhost", "::1")
 _INIT = "run `codesync init` in the application's directory"
 
 
@@ -212,7 +211,10 @@ def _remote(settings: _Reader, **local: str) -> Settings:
 
 def is_loopback(host: str) -> bool:
     """Whether a name or address can only mean this machine."""
-    return host in _LOOPBACK or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _project_for(app_root: str | None, cwd: str) -> Project | None:
@@ -284,7 +286,9 @@ def _project_values(path: str, data: bytes) -> dict[str, str]:
 
 
 def _checked_id(name: str, value: str) -> str:
-    if not _ID.fullmatch(value) or value in (".", ".."):
+    from codesync.protocol import is_id
+
+    if not is_id(value):
         message = f"{name} {value[:140]!r} is malformed: use 1 to 128 of letters, digits, '.', '_' and '-'"
         raise ConfigError(message, name)
     return value

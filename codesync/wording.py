@@ -32,7 +32,7 @@ def error_line(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, UserError | DeltaError | TransactionError):
-        return str(error)
+        return str(error).removeprefix("codesync: ")  # what a proxy answers over HTTP names its author
     return None
 
 
@@ -54,7 +54,7 @@ class Milestones:
         self._seen.add(milestone)
         self._advance(report.stage, done)
         what = _STAGES.get(report.stage, report.stage)
-        percent = f" ({done:.0%})" if report.total > 0 else ""
+        percent = f" ({done:.0%})" if report.done > 0 else ""
         return f"{report.replica + ': ' if report.replica else ''}{what}{percent}"
 
     @property

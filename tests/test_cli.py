@@ -372,7 +372,7 @@ def test_a_deployment_is_told_in_lines() -> None:
     assert status_lines(status.to_dict()) == [
         "deployment  shop/dev  at ws://h  ready",
         "replica     pod-1  generation 1  tree abababababab  launcher ready",
-        "  app       state running pid 7",
+        "  app       state running  pid 7",
         "  note      a note",
         "  1         p1  a change  me@here:/a",
         "  0         the image",

@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parent.parent / "codesync"
 LAYERS = (
     ("codesync", "errors"),
     ("transaction", "supervise", "delta"),
-    ("protocol", "plan", "config"),
-    ("connection",),
+    ("protocol", "plan"),
+    ("config", "connection"),
     ("launcher", "pyz", "proxy", "client", "sidecar"),
     ("wording",),
     ("mcp_server", "twin", "demo"),

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -17,9 +18,19 @@ def example(*lines: str) -> str:
 
 def say(line: str, *, status: int = 0) -> int:
     """Print `codesync: line` on stderr, whatever `line` holds on one line, and return `status`."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    click.echo(f"codesync: {text}", err=True)
+    click.echo(f"codesync: {printable(line)}", err=True)
     return status
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, with nothing in it that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text.expandtabs())
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines that partly come from elsewhere: an application's log, another user's description."""
+    for line in lines:
+        click.echo(printable(line))
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from codesync.cli.output import example, print_json, say
+from codesync.cli.output import example, print_json, print_lines, printable
 from codesync.cli.report import push_lines, status_lines
 from codesync.config import Settings, load
 from codesync.wording import Milestones
@@ -106,7 +106,7 @@ def status(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         print_json(record)
     else:
-        click.echo("\n".join(status_lines(record)))
+        print_lines(status_lines(record))
     return 0
 
 
@@ -129,7 +129,7 @@ def _progress() -> "Callable[[Progress], None]":
 
     def report(progress: "Progress") -> None:
         if line := milestones.line(progress):
-            say(line)
+            click.echo(printable(line), err=True)
 
     return report
 
@@ -139,7 +139,7 @@ def _finish(result: "PushResult", as_json: bool) -> int:
     if as_json:
         print_json(record)
     else:
-        click.echo("\n".join(push_lines(record)))
+        print_lines(push_lines(record))
     return exit_status(result)
 
 

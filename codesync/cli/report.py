@@ -63,7 +63,9 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
 
 
 def _replica_status(replica: Mapping[str, Any]) -> Iterator[str]:
-    app = " ".join(f"{name} {value}" for name, value in replica["app"].items() if value not in (None, ""))
+    app = {name: value for name, value in replica["app"].items() if value not in (None, "")}
+    if "since" in app:
+        app["since"] = _at(app["since"])
     tree = f"tree {replica['tree_id'][:12]}" if replica["tree_id"] else ""
     yield _row(
         "replica",
@@ -72,7 +74,7 @@ def _replica_status(replica: Mapping[str, Any]) -> Iterator[str]:
         tree,
         f"launcher {replica['launcher']}",
     )
-    yield _row("  app", app)
+    yield _row("  app", *(f"{name} {value}" for name, value in app.items()))
     yield _row("  trial", replica["trial"])
     yield from (_row("  note", note) for note in replica["notes"])
     for past in reversed(replica["history"]):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from codesync.cli.output import example, say
-from codesync.config import ConfigError, accepted_keys, is_loopback, load_sidecar
+from codesync.config import accepted_keys, load_sidecar
 
 
 @click.command(epilog=example("codesync mcp", "codesync mcp --http 127.0.0.1:8765"))
@@ -62,10 +62,6 @@ def proxy(host: str, port: int, data_dir: str | None, insecure: bool) -> None:
     Callers must send the key in CODESYNC_API_KEY. It may hold several keys, parted by blanks, while one is
     being replaced by another.
     """
-    keys = accepted_keys()
-    if not keys and not (insecure and is_loopback(host)):
-        message = "no API key: set CODESYNC_API_KEY, or pass --insecure with a loopback --host (127.0.0.1)"
-        raise ConfigError(message, "api_key")
     _log_to_stderr()
     from codesync.proxy import serve
 
@@ -73,7 +69,7 @@ def proxy(host: str, port: int, data_dir: str | None, insecure: bool) -> None:
         serve(
             host=host,
             port=port,
-            keys=keys,
+            keys=accepted_keys(),
             insecure=insecure,
             data_dir=data_dir,
             on_ready=lambda bound: _say_listening("proxy", host, bound),

@@ -17,7 +17,7 @@ from codesync.delta.signature import Readable, Signature, as_readable, read_full
 MAX_LITERAL = 1 << 18
 _READ_SIZE = 1 << 18
 _NOWHERE = -1
-_PATIENCE = 32  # blocks without a match for each further block that is left out
+_PATIENCE = 16  # blocks without a match for each further block that is left out
 _FARTHEST = 15  # blocks left out at once, at most
 
 
@@ -41,7 +41,7 @@ def delta(sig: Signature, target: bytes | Readable) -> Iterator[Op]:
     """The operations that make `target` from the basis of `sig`, in order, as the target is read.
 
     Neighbouring copies are one `Copy`; a `Literal` has at most 256 KiB, and only the last of a row has less.
-    Memory: some 256 KiB and twenty blocks of the target, besides the signature.
+    Memory: some 256 KiB and forty blocks of the target, besides the signature.
     """
     file = as_readable(target)
     return _coalesced(_search(_Index(sig), file) if sig.length else _literals(file))
@@ -146,6 +146,7 @@ class _Index:
 def _search(index: _Index, file: Readable) -> Iterator[Op]:
     """Literals and copies, in order, not yet coalesced."""
     size = index.size
+    room = max(_READ_SIZE, _FARTHEST * size) + 2 * size
     data, ended = b"", False
     start = at = 0  # data[start:at] matches nothing, as far as is known
     block = 0  # what would follow if the target went on as the basis does
@@ -155,8 +156,8 @@ def _search(index: _Index, file: Readable) -> Iterator[Op]:
             keep = max(start, at - _FARTHEST * size)
             if start < keep:
                 yield Literal(data[start:keep])
-            fresh = read_fully(file, _READ_SIZE + 2 * size)
-            data, start, at, ended = data[keep:] + fresh, 0, at - keep, len(fresh) < _READ_SIZE + 2 * size
+            fresh = read_fully(file, room)
+            data, start, at, ended = data[keep:] + fresh, 0, at - keep, len(fresh) < room
         if length := _matched(index, data, at, block):
             back = index.precede(data, start, at, block) * size
             if start < at - back:

@@ -1,6 +1,7 @@
 """The demo from its first line to its last: everything is stopped and removed, whatever happens."""
 
 import asyncio
+import os
 import shutil
 import signal
 import sys
@@ -65,11 +66,16 @@ def _invitation(world: World) -> str:
     return f"""
 It keeps running. To join in, in another terminal:
   cd {world.source}
-  export CODESYNC_PROXY_URL={world.proxy_url} CODESYNC_API_KEY={world.key}
+  export CODESYNC_PROXY_URL={world.proxy_url} CODESYNC_API_KEY={world.key}{_path()}
   codesync status; codesync push -m 'my change'
   curl {world.app_url}/greeting       # also /stock, /about, /health
 What the container has is in {world.root}/image, logs are in {world.root}/logs.
-To stop all of it and remove the directory: Ctrl-C here."""
+To stop all of it and remove the directory: Ctrl-C here, or kill {os.getpid()}."""
+
+
+def _path() -> str:
+    """More to export, where the command is not on the PATH."""
+    return "" if shutil.which("codesync") else f" PATH={os.path.dirname(sys.executable)}:$PATH"
 
 
 def _interrupt(*_: object) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import re
 import types
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgpack
@@ -94,6 +95,8 @@ def _plain(value: Any) -> Any:
         return value._asdict()
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
     return dict(value) if isinstance(value, Mapping) else value
 
 

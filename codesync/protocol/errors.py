@@ -34,6 +34,7 @@ class Close(IntEnum):
     GOING_AWAY = 1001  # the proxy stops; connect again
     BAD_MESSAGE = 1002  # a ProtocolError; connecting again and doing the same will not help
     TOO_LARGE = 1009  # a message above MAX_MESSAGE
+    INTERNAL = 1011  # a defect; the log of the proxy has it
     REPLACED = 4001  # another connection with the same replica id took over; do not fight for it
     VERSION = 4002  # no protocol version in common
     TIMEOUT = 4003  # silent for too long, or reading too slowly

@@ -11,7 +11,7 @@ from collections import deque
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from codesync.protocol import MAX_MESSAGE, Chunk, Message, Progress, encode
+from codesync.protocol import MAX_MESSAGE, Chunk, Close, Message, Progress, ProtocolError, encode
 from codesync.proxy.store import Content, Store
 
 log = logging.getLogger("codesync.proxy")
@@ -61,7 +61,12 @@ class Wire:
         """After all that is waiting to be said. Of two progresses of the same step in a row the later is enough."""
         if self._ending is not None:
             return
-        data = encode(message)
+        try:
+            data = encode(message)
+        except ProtocolError as error:  # a defect of ours; whoever is at the other end must not wait for ever
+            log.error("cannot be said: %s", error)
+            self.close(Close.INTERNAL, "the proxy could not say something; see its log")
+            return
         if self._outbox and _supersedes(message, self._newest):
             self._waiting -= len(self._outbox.pop())
         self._outbox.append(data)

@@ -41,8 +41,9 @@ class _Sweep:
             if change.kind in (FILE, SYMLINK, DELETE):
                 self._of_source(change.path)
                 self._of_directory(change.path)
+        going = self._doomed.union(change.path for change in self._changes.values() if change.kind == DELETE)
         for cache in {parent_of(path) for path in self._doomed}:
-            if all(child in self._doomed for child in self._children(cache)):
+            if going.issuperset(self._children(cache)):
                 self._doomed.add(cache)
         return [Change(path, DELETE) for path in sorted(self._doomed.difference(self._changes), reverse=True)]
 

@@ -59,11 +59,14 @@ class Git:
 
 
 def files_below(root: bytes) -> set[bytes]:
-    """Every path below `root` that is no directory."""
+    """Every file and symlink below `root`."""
     found = set()
     for directory, names, others in os.walk(root):
         links = [name for name in names if os.path.islink(os.path.join(directory, name))]
-        found |= {os.path.relpath(os.path.join(directory, name), root) for name in (*links, *others)}
+        paths = [os.path.join(directory, name) for name in (*links, *others)]
+        found |= {
+            os.path.relpath(full, root) for full in paths if os.path.islink(full) or os.path.isfile(full)
+        }
     return found
 
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import tempfile
 import tracemalloc
@@ -7,6 +8,7 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from random import Random
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -27,8 +29,10 @@ from codesync.delta import (
     scan,
     signature,
     tracked_id,
+    unpack_batch,
     write_batch,
 )
+from codesync.transaction import DELETE, DIRECTORY, FILE, SYMLINK, Change, Root
 from tests.delta.material import Tree, plant, trees
 
 LONG = Random(5).randbytes(20_000)
@@ -163,6 +167,52 @@ def test_an_executable_bit_travels_without_content() -> None:
         apply_batch(BytesIO(data), old, durable=False)
         assert (os.stat(old + b"/a").st_mode & 0o777, os.stat(old + b"/a").st_mtime_ns) == (0o755, before)
     assert (summary.literal_bytes, summary.copied_bytes) == (0, 0)
+
+
+def test_open_roots_do_as_well_as_paths_and_stay_open() -> None:
+    with two_trees({b"a": ("f", b"1", 0o644)}, {b"a": ("f", b"2", 0o644)}) as (old, new):
+        with Root(old) as base, Root(new) as target:
+            out = BytesIO()
+            write_batch(out, target, scan(base), scan(target))
+            told = apply_batch(BytesIO(out.getvalue()), base, durable=False)
+            assert told == scan(base) == scan(target)
+
+
+def test_an_unpacked_batch_tells_its_changes_in_a_safe_order(tmp_path: Path) -> None:
+    base: Tree = {b"d": ("d", b"", 0o755), b"d/e": ("d", b"", 0o755), b"d/e/f": ("f", b"1", 0o644)}
+    target: Tree = {b"d": ("f", b"2", 0o644), b"n": ("d", b"", 0o755), b"n/m": ("l", b"x", 0)}
+    with two_trees(base, target) as (old, new), Root(old) as root:
+        _, data = written(old, new)
+        made: dict[bytes, Path] = {}
+
+        def create(change: Change) -> BinaryIO:
+            made[change.path] = tmp_path / str(len(made))
+            return open(made[change.path], "xb")
+
+        unpacked = unpack_batch(read_batch(BytesIO(data)), root, create)
+        assert [(change.kind, change.path) for change in unpacked.changes] == [
+            (DELETE, b"d/e/f"),
+            (DELETE, b"d/e"),
+            (FILE, b"d"),
+            (DIRECTORY, b"n"),
+            (SYMLINK, b"n/m"),
+        ]
+        assert made[b"d"].read_bytes() == b"2"
+        assert unpacked.target(scan(old)) == scan(new)
+        with pytest.raises(BatchError, match="made against tree"):
+            unpacked.target(scan(new))
+        assert scan(old).tree_id == unpacked.header.base
+
+
+def test_a_place_that_cannot_be_written_to_says_so_itself() -> None:
+    class Full(BytesIO):
+        def write(self, data: object, /) -> int:
+            raise OSError(errno.ENOSPC, "no space left")
+
+    with two_trees({}, {b"a": ("f", b"2", 0o644)}) as (old, new), Root(old) as root:
+        _, data = written(old, new)
+        with pytest.raises(OSError, match="no space left"):
+            unpack_batch(read_batch(BytesIO(data)), root, lambda change: Full())
 
 
 def test_the_header_says_what_the_batch_is_for() -> None:

@@ -25,7 +25,7 @@ def literal_bytes(ops: Iterable[Op]) -> int:
     return sum(len(op.data) for op in ops if isinstance(op, Literal))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(pairs(), BLOCK_SIZES, READ_SIZES)
 def test_a_delta_makes_the_target_from_the_basis(
     pair: tuple[bytes, bytes], block_size: int, read_size: int
@@ -44,7 +44,7 @@ def test_the_delta_is_the_same_however_the_target_is_read(
     assert list(delta(sig, dribble(pair[1], read_size))) == list(delta(sig, pair[1]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(pairs(), BLOCK_SIZES)
 def test_no_two_neighbours_could_be_one_operation(pair: tuple[bytes, bytes], block_size: int) -> None:
     for first, second in pairwise(delta(signature(pair[0], block_size), pair[1])):
@@ -170,3 +170,14 @@ def test_a_large_target_is_never_held() -> None:
         tracemalloc.stop()
     assert length == 64 << 20
     assert peak < 4 << 20
+
+
+def test_a_long_run_behind_much_that_is_new_is_copied_from_its_first_block() -> None:
+    basis, fresh = Random(1).randbytes(100_000), Random(2).randbytes(100_003)
+    assert list(delta(signature(basis, 1000), fresh + basis)) == [Literal(fresh), Copy(0, 100_000)]
+
+
+def test_a_long_run_between_much_that_is_new_loses_at_most_the_blocks_at_its_ends() -> None:
+    basis, fresh = Random(1).randbytes(1_000_000), Random(2).randbytes(1_000_003)
+    ops = list(delta(signature(basis, 1000), fresh + basis[300_500:700_500] + fresh))
+    assert [op for op in ops if isinstance(op, Copy)] == [Copy(301_000, 399_000)]

@@ -27,6 +27,7 @@ def _place() -> Iterator[bytes]:
     os.chmod(path, 0o755)
     inner = os.path.join(path, b"root")
     os.mkdir(inner)
+    os.chmod(inner, 0o755)
     if os.getuid() == 0:
         os.chown(inner, NOBODY, NOBODY)
     yield inner

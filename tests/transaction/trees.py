@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import io
 import os
+import shutil
 import signal
 import stat
+import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
@@ -43,6 +47,19 @@ def directory(mode: int = 0o755, mtime: int = LONG_AGO) -> Node:
 
 def link(target: bytes, mtime: int = LONG_AGO) -> Node:
     return Node("l", 0o777, mtime, target)
+
+
+@contextlib.contextmanager
+def place() -> Iterator[bytes]:
+    """An empty directory that is open to every user, in memory where that is possible: it is built in very often."""
+    memory = "/dev/shm"
+    where = tempfile.mkdtemp(prefix="codesync-test-", dir=memory if os.access(memory, os.W_OK) else None)
+    if os.getuid() == 0:
+        os.chown(where, NOBODY, NOBODY)
+    try:
+        yield os.fsencode(where)
+    finally:
+        shutil.rmtree(where)
 
 
 def build(root: bytes, tree: Tree) -> None:
@@ -84,11 +101,20 @@ def _read(fd: int, prefix: bytes, tree: Tree) -> None:
         elif stat.S_ISLNK(status.st_mode):
             tree[path] = Node("l", mode, mtime, os.readlink(name, dir_fd=fd))
         elif stat.S_ISREG(status.st_mode):
-            with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=fd), "rb") as content:
-                tree[path] = Node("f", mode, mtime, content.read())
+            tree[path] = Node("f", mode, mtime, _content(fd, name, mode))
         else:
             tree[path] = Node("special", mode, mtime)
     os.close(fd)
+
+
+def _content(directory: int, name: bytes, mode: int) -> bytes:
+    if not mode & 0o400:
+        os.chmod(name, mode | 0o400, dir_fd=directory)
+    with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=directory), "rb") as content:
+        data = content.read()
+    if not mode & 0o400:
+        os.chmod(name, mode, dir_fd=directory)
+    return data
 
 
 def without_mtimes(tree: Tree) -> Tree:
@@ -172,7 +198,7 @@ class Counter:
         self.calls = 0
         self._at, self._act, self._reading, self._onwards = at, act, reading, onwards
 
-    @contextmanager
+    @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             for name in WRITING + READING if self._reading else WRITING:
@@ -209,6 +235,22 @@ def killed_at(step: int, action: Callable[[], object]) -> bool:
     return False
 
 
+class Dead(BaseException):
+    """A process that makes no system call any more."""
+
+
+def dead_at(step: int, action: Callable[[], object]) -> bool:
+    """`killed_at` without a process: from call number `step` on nothing is written any more. Much faster."""
+
+    def die() -> None:
+        raise Dead
+
+    with Counter(step, die, onwards=True).installed(), contextlib.suppress(Dead):
+        action()
+        return False
+    return True
+
+
 def as_nobody(action: Callable[[], object]) -> None:
     """Run `action` without root's powers (as ourselves, if we have none)."""
 
@@ -220,6 +262,23 @@ def as_nobody(action: Callable[[], object]) -> None:
         action()
 
     assert os.WEXITSTATUS(in_child(run)) == 0, "the child failed, see its traceback"
+
+
+def in_own_mounts(action: Callable[[], object]) -> None:
+    """Run `action` where it may mount as it likes; the mounts end with it."""
+    assert os.getuid() == 0, "run this test as root: it mounts filesystems"
+
+    def run() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(0x00020000) == 0, os.strerror(ctypes.get_errno())  # CLONE_NEWNS
+        assert libc.mount(b"none", b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+        action()
+
+    assert os.WEXITSTATUS(in_child(run)) == 0, "the child failed, see its traceback"
+
+
+def mount(kind: str, where: bytes, options: str) -> None:
+    subprocess.run(["mount", "-t", kind, "-o", options, "none", where], check=True)
 
 
 def in_child(action: Callable[[], object]) -> int:

@@ -17,15 +17,15 @@ _ESCAPES = {"n": "\n", "t": "\t", "b": "\b", "\\": "\\", '"': '"'}
 _MAX_INCLUDES = 10  # files deep, as git allows
 
 
-def read_config(name: str, home: str, directory: int | None = None, depth: int = 0) -> dict[str, str]:
-    """Settings in the file `name`, relative to the open `directory`; none where there is no such file."""
+def read_config(name: str, home: str, directory: int | None = None, *, depth: int = 0) -> dict[str, str]:
+    """Settings in the file `name`, relative to the open `directory`, or else the user's or the machine's own."""
     settings: dict[str, str] = {}
-    text = read(name, directory)
+    text = read(name, directory, personal=directory is None)
     for key, value in parse((text or b"").decode("utf-8", "surrogateescape")):
         settings[key] = value
         if key == "include.path" and depth < _MAX_INCLUDES:
             included = os.path.join(os.path.dirname(name), expand(value, home))
-            settings |= read_config(included, home, directory, depth + 1)
+            settings |= read_config(included, home, directory, depth=depth + 1)
     return settings
 
 
@@ -36,22 +36,25 @@ def expand(path: str, home: str) -> str:
 
 def is_true(value: str | None) -> bool:
     """Whether git takes the value of a setting for true."""
-    return value is not None and value.lower() in {"true", "yes", "on", "1"}
+    if value is None or value.lower() in {"true", "yes", "on"}:
+        return value is not None
+    return value.isdecimal() and int(value) != 0
 
 
 def parse(text: str) -> list[tuple[str, str]]:
     """All (key, value) of a file, in order. A key without `=` is true. Lines that make no sense are passed over."""
     found, section = [], ""
-    lines = text.removeprefix("\ufeff")
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n")
     at = 0
     while at < len(lines):
         at = _skip_blank(lines, at)
         if (header := _SECTION.match(lines, at)) is not None:
-            section = header[1].lower() + (f".{header[2]}" if header[2] is not None else "")
+            section = header[1].lower() + "."
+            section += "" if header[2] is None else re.sub(r"\\(.)", r"\1", header[2]) + "."
             at = header.end()
         elif (key := _KEY.match(lines, at)) is not None:
             value, at = _value(lines, key.end()) if key[2] else ("true", _line_end(lines, key.end()))
-            found.append((f"{section}.{key[1].lower()}", value))
+            found.append((section + key[1].lower(), value))
         else:
             at = _line_end(lines, at)
     return found
@@ -77,23 +80,21 @@ def _line_end(text: str, at: int) -> int:
 def _value(text: str, at: int) -> tuple[str, int]:
     """Read a value up to its line's end: quotes, escapes, comments, continued lines, inner white space kept."""
     parts: list[str] = []
-    quoted, solid = False, 0
+    quoted, solid = False, 0  # how many parts there are without white space at the end
     while at < len(text) and text[at] != "\n":
         char = text[at]
-        if char == "\\":
-            at += 1
-            at += text[at : at + 2] == "\r\n"
-            parts.append(
-                "" if text[at : at + 1] == "\n" else _ESCAPES.get(text[at : at + 1], text[at : at + 1])
-            )
-            solid = len(parts)
-        elif char == '"':
-            quoted = not quoted
-            solid = len(parts)
+        if char in " \t\r" and not quoted:
+            parts += char if parts else ""
         elif char in "#;" and not quoted:
             return "".join(parts[:solid]), _line_end(text, at)
         else:
-            parts.append(char)
-            solid = len(parts) if quoted or not char.isspace() else solid
+            if char == "\\":
+                at += 1
+                parts += _ESCAPES.get(text[at : at + 1], "")
+            elif char == '"':
+                quoted = not quoted
+            else:
+                parts.append(char)
+            solid = len(parts)
         at += 1
     return "".join(parts[:solid]), at + 1

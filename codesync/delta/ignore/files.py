@@ -12,10 +12,13 @@ _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-def read(name: str | bytes, directory: int | None = None, *, follow: bool = True) -> bytes | None:
+def read(
+    name: str | bytes, directory: int | None = None, *, follow: bool = True, personal: bool = False
+) -> bytes | None:
     """Content of the regular file `name`, relative to the open `directory`; None where there is none.
 
-    `follow=False`: a symlink is none.
+    `follow=False`: a symlink is none. `personal`: what may not be read is none either; in a container the home
+    directory is often somebody else's.
 
     Raises:
         ScanError: it is there and cannot be read.
@@ -23,7 +26,7 @@ def read(name: str | bytes, directory: int | None = None, *, follow: bool = True
     try:
         file = os.open(name, _FLAGS | (0 if follow else os.O_NOFOLLOW), dir_fd=directory)
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in _ABSENT or (personal and error.errno == errno.EACCES):
             return None
         raise _unreadable(name, error) from error
     try:

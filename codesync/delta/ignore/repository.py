@@ -121,26 +121,19 @@ def _looks_right(own: int, common: int) -> bool:
 
 def _settings(own: int, common: int, places: Places) -> dict[str, str]:
     home = places.home
-    settings = read_config(places.system, home)
-    for name in (os.path.join(places.config_home, "git", "config"), os.path.join(home, ".gitconfig")):
-        settings |= _personal(name, home)
+    personal = (os.path.join(places.config_home, "git", "config"), os.path.join(home, ".gitconfig"))
+    settings: dict[str, str] = {}
+    for name in (places.system, *personal):
+        settings |= read_config(name, home)
     settings |= read_config("config", home, common)
     if is_true(settings.get("extensions.worktreeconfig")):
         settings |= read_config("config.worktree", home, own)
     return settings
 
 
-def _personal(name: str, home: str) -> dict[str, str]:
-    """A home directory that may not be looked into has no settings: containers often run as somebody else."""
-    return read_config(name, home) if os.access(name, os.R_OK) else {}
-
-
 def _global_excludes(settings: dict[str, str], places: Places, top: int) -> bytes | None:
-    name = settings.get("core.excludesfile")
-    if name is None:
-        name = os.path.join(places.config_home, "git", "ignore")
-        return read(name) if os.access(name, os.R_OK) else None
-    return read(expand(name, places.home), top) if name else None
+    name = settings.get("core.excludesfile", os.path.join(places.config_home, "git", "ignore"))
+    return read(expand(name, places.home), top, personal=True) if name else None
 
 
 def _tracked(own: int, hash_length: int) -> list[tuple[bytes, bool]]:

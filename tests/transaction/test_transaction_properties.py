@@ -1,0 +1,111 @@
+"""For any two trees: undo gives the first exactly, keep the second, and so does a recovery from any death."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codesync.transaction import recover
+from tests.transaction.trees import (
+    LONG_AGO,
+    Node,
+    Tree,
+    as_nobody,
+    build,
+    dead_at,
+    directory,
+    file,
+    in_child,
+    link,
+    place,
+    read,
+    staged,
+    without_root,
+)
+
+NAMES = st.sampled_from([b"a", b"b", b"a.py", b"\xff", b"a-", b"__pycache__"])
+MTIMES = st.integers(0, 5).map(lambda n: LONG_AGO + n * 10**15 + n)
+FILES = st.builds(
+    file, st.sampled_from([b"", b"x", b"y" * 5000]), st.sampled_from([0o644, 0o755, 0, 0o444, 0o666]), MTIMES
+)
+LINKS = st.builds(link, st.sampled_from([b"a", b"..", b"/etc", b"a/b"]), MTIMES)
+DIRECTORIES = st.builds(directory, st.sampled_from([0o755, 0o700, 0o555, 0o500, 0o777]), MTIMES)
+
+
+@st.composite
+def trees(draw: st.DrawFn, depth: int = 3) -> Tree:
+    tree: Tree = {b"": draw(DIRECTORIES)}
+    _grow(draw, b"", depth, tree)
+    return tree
+
+
+def _grow(draw: st.DrawFn, prefix: bytes, depth: int, tree: Tree) -> None:
+    for name in draw(st.lists(NAMES, max_size=4, unique=True)):
+        node: Node = draw(st.one_of(FILES, LINKS, DIRECTORIES) if depth else st.one_of(FILES, LINKS))
+        tree[prefix + name] = node
+        if node.kind == "d":
+            _grow(draw, prefix + name + b"/", depth - 1, tree)
+
+
+def there_and_back(where: bytes, old: Tree, new: Tree) -> None:
+    root = os.path.join(where, b"root")
+    build(root, old)
+    with staged(root, old, new) as transaction:
+        transaction.rename()
+        assert transaction.left == []
+        assert without_root(read(root)).items() >= without_root(new).items()
+        transaction.undo()
+    assert read(root) == old
+    with staged(root, old, new) as transaction:
+        transaction.rename()
+        transaction.keep()
+    assert read(root) == new
+
+
+@settings(max_examples=150, deadline=None)
+@given(trees(), trees())
+def test_undo_gives_the_old_tree_and_keep_the_new_one(old: Tree, new: Tree) -> None:
+    with place() as where:
+        there_and_back(where, old, new)
+
+
+@settings(max_examples=40, deadline=None)
+@given(trees(), trees())
+def test_without_roots_powers_too(old: Tree, new: Tree) -> None:
+    with place() as where:
+        as_nobody(lambda: there_and_back(where, old, new))
+
+
+@settings(max_examples=80, deadline=None)
+@given(trees(2), trees(2), st.tuples(st.integers(1, 150), st.integers(1, 60)), st.booleans(), st.booleans())
+def test_two_deaths_leave_the_old_tree_or_the_new_one(
+    old: Tree, new: Tree, deaths: tuple[int, int], undo: bool, kept: bool
+) -> None:
+    def run(root: bytes) -> None:
+        with staged(root, old, new) as transaction:
+            transaction.rename()
+            if not undo:
+                transaction.keep()
+
+    with place() as where:
+        root = os.path.join(where, b"root")
+        build(root, old)
+        died = dead_at(deaths[0], lambda: run(root))
+        if died:
+            dead_at(deaths[1], lambda: recover(root, lambda id: kept))
+        found = recover(root, lambda id: kept)
+        tree = without_root(read(root))
+        assert tree in (without_root(old), without_root(new))
+        if found:
+            assert tree == without_root(new if found[0].outcome == "kept" else old)
+        elif not died:
+            assert tree == without_root(old if undo else new)
+
+
+def test_a_child_that_fails_is_noticed() -> None:
+    def fail() -> None:
+        os._exit(3)
+
+    assert os.WEXITSTATUS(in_child(fail)) == 3
