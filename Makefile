@@ -25,7 +25,7 @@ lint: .venv/installed-dev
 	$(PYTHON) -m mypy --strict --no-error-summary
 
 bench: .venv/installed-dev
-	$(PYTHON) bench/run.py $(ARGS)
+	set -e; for file in bench/[a-z]*.py; do $(PYTHON) -m $$(echo $${file%.py} | tr / .) $(ARGS); done
 
 clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

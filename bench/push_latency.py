@@ -38,7 +38,10 @@ def make_tree(root: Path, files: int) -> Path:
     for number in range(files):
         package = root / f"package{number // 50}"
         package.mkdir(exist_ok=True)
-        lines = [f"def function_{number}_{line}(): return {line * number}\n" for line in range(25 + number * 7 % 175)]
+        lines = [
+            f"def function_{number}_{line}(): return {line * number}\n"
+            for line in range(25 + number * 7 % 175)
+        ]
         (package / f"module{number}.py").write_text("".join(lines))
     (root / "main.sh").write_text(APPLICATION)
     return root / "package3" / "module163.py"
@@ -99,7 +102,10 @@ class Bench:
 
     async def run(self, pushes: int) -> None:
         server = StdioServerParameters(
-            command=sys.executable, args=["-m", "codesync.cli", "mcp"], env=self.chain.environ(), cwd=self.chain.source
+            command=sys.executable,
+            args=["-m", "codesync.cli", "mcp"],
+            env=self.chain.environ(),
+            cwd=self.chain.source,
         )
         async with Client(server) as mcp:
             for number in range(2):  # the first ones fill caches

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -300,6 +301,19 @@ def test_a_reader_who_has_gone_is_no_error(tmp_path: Path, count: int) -> None:
         os.close(writer)
         assert process.communicate(timeout=20)[1] == ""
         assert process.returncode == 1
+
+
+def test_ctrl_c_in_the_middle_of_a_call_ends_with_130_and_no_traceback() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.settimeout(10)
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        arguments = ["status", "--app-id", "a", "--deployment-id", "d", "--app-root", ".", "--proxy-url", url]
+        with started(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            connection, _ = mute.accept()
+            with connection:
+                process.send_signal(signal.SIGINT)
+                assert process.communicate(timeout=10) == ("", "codesync: interrupted\n")
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize(("end", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])

@@ -9,7 +9,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from codesync.supervise import EXITED, Application, Children, Loop, parse_check
+from codesync.supervise import EXITED, Application, Children, Loop, Signals, parse_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,15 +61,13 @@ class Supervisor:
 
     def install_signals(self) -> None:
         """From now on signals are events. First of all: process 1 does not even get what it does not handle."""
-        self._on(signal.SIGCHLD, lambda _: self._children.reap())
-        self._on(signal.SIGHUP, self._hang_up)
+        signals = Signals(self.loop)
+        signals.on(signal.SIGCHLD, lambda _: self._children.reap())
+        signals.on(signal.SIGHUP, self._hang_up)
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._on(number, self._terminate)
+            signals.on(number, self._terminate)
         for number in FORWARDED:
-            self._on(number, self.app.forward)
-
-    def _on(self, number: int, handle: Callable[[int], None]) -> None:
-        signal.signal(number, lambda received, _: self.loop.post(handle, received))
+            signals.on(number, self.app.forward)
 
     def _terminate(self, number: int) -> None:
         self.stop_signal = self.stop_signal or number

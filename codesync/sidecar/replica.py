@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, BinaryIO, cast
 
-from codesync.delta import BatchError
+from codesync.delta import BatchError, DeltaError
 from codesync.protocol import (
     GENERATION_0,
     HISTORY,
@@ -41,7 +41,7 @@ from codesync.protocol import (
 )
 from codesync.protocol import Result as WireResult
 from codesync.sidecar.answers import manifest_answer, signatures_answer
-from codesync.sidecar.launcher_link import LauncherLink, LauncherError
+from codesync.sidecar.launcher_link import LauncherError, LauncherLink
 from codesync.sidecar.state import Commit, Result
 from codesync.sidecar.store import Push, Store, StoreError
 from codesync.transaction import TransactionError
@@ -63,6 +63,7 @@ class Replica:
         self._send = send
         self._app: dict[str, Any] = {}
         self._gen0 = "none"
+        self._settling = False
         self._stage: tuple[Stage, BinaryIO] | None = None
         self._phase = ""
         self._report: ReplicaReport | None = None
@@ -95,9 +96,10 @@ class Replica:
     def _launcher_state(self) -> str:
         if not self.launcher.connected:
             return "absent"
-        return "starting" if self._gen0 in ("copying", "ready") else "ready"
+        return "starting" if self._settling or self._gen0 in ("copying", "ready") else "ready"
 
-    async def _tell_state(self) -> None:
+    async def tell_state(self) -> None:
+        """Tell the proxy, if one is connected, how the replica is now."""
         await self._send(State(replica=self.state))
 
     # --- the launcher ----------------------------------------------------------------------------------------
@@ -128,29 +130,46 @@ class Replica:
         elif kind == "error":
             log.warning("launcher: %s", message.get("message"))
         if kind in ("app", "lost"):
-            self._spawn(self._tell_state())
+            self._spawn(self.tell_state())
 
     async def _welcome_launcher(self, hello: dict[str, Any]) -> None:
+        trial, staged = hello.get("trial"), self.store.staged
+        if trial and not (staged and staged.push.push_id == trial):
+            await self._settle_foreign_trial(str(trial))
         committed = self.store.state.committed
         if self._gen0 == "ready":
             await self._take_generation0()
-        elif (
-            committed
-            and self._gen0 == "none"
-            and hello.get("applied") != committed.tree_id
-            and not hello.get("trial")
-        ):
+        elif committed and self._gen0 == "none" and hello.get("applied") != committed.tree_id and not trial:
             await self._apply_committed()
-        await self._tell_state()
+        await self.tell_state()
+
+    async def _settle_foreign_trial(self, push_id: str) -> None:
+        """End a trial of a sidecar before us; until then the launcher counts as starting."""
+        committed = self.store.state.committed
+        kept = committed is not None and committed.push_id == push_id
+        self._settling = True
+        try:
+            asked, answer = ("keep", "kept") if kept else ("undo", "undone")
+            await self.launcher.request({"type": asked, "push_id": push_id}, answer, STOP_SECONDS)
+        except LauncherError as error:
+            log.warning("the trial of push %s: %s", push_id, error)
+        finally:
+            self._settling = False
 
     async def _take_generation0(self) -> None:
         if self._gen0 == "ready":
-            async with self._disk:
-                commit = await asyncio.to_thread(self.store.adopt_generation0)
-            log.info("generation 0 taken from the image: tree %s", commit.tree_id[:12])
-            self.launcher.send({"type": "adopted", "tree_id": commit.tree_id})
+            try:
+                async with self._disk:
+                    commit = await asyncio.to_thread(self.store.adopt_generation0)
+                self.launcher.send({"type": "adopted", "tree_id": commit.tree_id})
+                log.info("generation 0 taken from the image: tree %s", commit.tree_id[:12])
+            except (OSError, ValueError, KeyError, DeltaError, TransactionError) as error:
+                log.error(
+                    "the image's copy cannot be taken over, so the first push carries the whole tree: %s",
+                    error,
+                )
         self._gen0 = "none"
-        await self._tell_state()
+        await self.tell_state()
 
     async def _apply_committed(self) -> None:
         try:
@@ -283,7 +302,7 @@ class Replica:
         if changed and self.launcher.connected:
             await self._settle_launcher(push_id)
         await self._send(Kept(push_id=push_id, report=replace(report, generation=commit.generation)))
-        await self._tell_state()
+        await self.tell_state()
 
     async def _settle_launcher(self, push_id: str) -> None:
         try:
@@ -331,7 +350,7 @@ class Replica:
         await self._send(
             Undone(push_id=push_id, report=done if done.reason else replace(done, reason=reason))
         )
-        await self._tell_state()
+        await self.tell_state()
 
     async def _undo_at_launcher(self, push_id: str) -> None:
         try:

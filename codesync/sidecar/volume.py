@@ -45,15 +45,21 @@ class Volume:
                 directory.chmod(DIRECTORY_MODE)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: after a crash it is the old or the new file, whole."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `data`: after a crash it is the old or the new file, whole.
+
+    Not `durable`: after a loss of power it may be the old one although we went on.
+    """
     draft = path.with_name(f".{path.name}.new")
     with open(draft, "wb") as file:
         os.fchmod(file.fileno(), FILE_MODE)
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     draft.replace(path)
+    if not durable:
+        return
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

@@ -1,6 +1,7 @@
 """Running one application: its processes, its output, its health. Standard library only, Python 3.8 and later.
 
     loop.py         one queue of events, one consumer, every wait in one place
+    signals.py      signals as events
     children.py     spawning and reaping, process groups, signals
     output.py       output passed on byte for byte; the tail that is kept
     health.py       health checks and the thread that asks them
@@ -14,6 +15,7 @@ from codesync.supervise.children import Children, Exit, become_subreaper
 from codesync.supervise.health import Check, HealthError, parse_check
 from codesync.supervise.loop import Job, Loop
 from codesync.supervise.output import Tail
+from codesync.supervise.signals import Signals
 
 __all__ = [
     "EXITED",
@@ -25,6 +27,7 @@ __all__ = [
     "Job",
     "Loop",
     "Process",
+    "Signals",
     "Tail",
     "become_subreaper",
     "parse_check",

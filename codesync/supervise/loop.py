@@ -1,7 +1,7 @@
 """One queue of events with one consumer.
 
-Threads and signal handlers only post; whatever they post runs in the consumer, inside `wait`. So state needs no locks,
-and a sequence of steps reads from top to bottom: do something, `wait` for a condition, go on.
+Threads only post; whatever they post runs in the consumer, inside `wait`. So state needs no locks, and a sequence of
+steps reads from top to bottom: do something, `wait` for a condition, go on.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ class Loop:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        # SimpleQueue, because a signal handler may interrupt a put and put again
         self._queue: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = queue.SimpleQueue()
 
     def post(self, callback: Callable[..., Any], *args: Any) -> None:
-        """Have the consumer call `callback(*args)`. From any thread, and from signal handlers."""
+        """Have the consumer call `callback(*args)`. From any thread."""
         self._queue.put((callback, args))
 
     def wait(self, ready: Callable[[], Any], until: float | None = None) -> bool:

@@ -20,49 +20,72 @@ MAX_LINES = 200
 MAX_BYTES = 65536
 
 
+class _Stream:
+    """One stream's part of a tail: its lines, each with its place among all."""
+
+    def __init__(self) -> None:
+        self.lines: deque[tuple[int, bytes]] = deque()
+        self.size = 0
+        self.unfinished = b""
+
+
 class Tail:
-    """The last lines of several streams, at most `max_lines` and `max_bytes` in all. Safe to use from threads."""
+    """The last lines of several streams, at most `max_lines` and `max_bytes` in all. Safe to use from threads.
+
+    Whichever stream has most gives way first: a flood of one must not wash away the few lines of the other that matter.
+    """
 
     def __init__(self, max_lines: int = MAX_LINES, max_bytes: int = MAX_BYTES) -> None:
         self._max_lines = max_lines
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._lines: deque[bytes] = deque()
-        self._size = 0
-        self._unfinished: dict[int, bytes] = {}
+        self._count = 0
+        self._streams: dict[int, _Stream] = {}
 
     def add(self, stream: int, data: bytes) -> None:
-        """Take what has just come from `stream`; a line counts from where its last byte came."""
+        """Take what has just come from `stream`; a line has its place where its end came."""
         with self._lock:
+            part = self._streams.setdefault(stream, _Stream())
             *lines, rest = data.rsplit(b"\n", self._max_lines + 1)
             if len(lines) <= self._max_lines:  # else the first one is all that is too old
-                start = self._unfinished.get(stream, b"")
+                start = part.unfinished
                 if lines:
                     lines[0] = start + lines[0]
                 else:
                     rest = start + rest
-            self._unfinished[stream] = rest[-self._max_bytes :]
+            part.unfinished = rest[-self._max_bytes :]
             for line in lines[-self._max_lines :]:
-                self._append(line[-self._max_bytes :])
+                self._append(part, line[-self._max_bytes :])
 
-    def _append(self, line: bytes) -> None:
-        self._lines.append(line)
-        self._size += len(line)
-        while len(self._lines) > self._max_lines or self._size > self._max_bytes:
-            self._size -= len(self._lines.popleft())
+    def _append(self, part: _Stream, line: bytes) -> None:
+        self._count += 1
+        part.lines.append((self._count, line))
+        part.size += len(line)
+        while sum(len(other.lines) for other in self._streams.values()) > self._max_lines:
+            _shorten(max(self._streams.values(), key=lambda other: len(other.lines)))
+        while sum(other.size for other in self._streams.values()) > self._max_bytes:
+            _shorten(max(self._streams.values(), key=lambda other: other.size))
 
     def lines(self) -> list[str]:
         """The lines, oldest first, unfinished ones last; bytes that are no UTF-8 replaced."""
         with self._lock:
-            lines = [*self._lines, *(rest for rest in self._unfinished.values() if rest)]
-        kept: deque[bytes] = deque()
-        size = 0
-        for line in reversed(lines[-self._max_lines :]):
-            size += len(line)
-            if size > self._max_bytes:
-                break
-            kept.appendleft(line)
+            lines = [line for part in self._streams.values() for line in part.lines]
+            unfinished = [part.unfinished for part in self._streams.values() if part.unfinished]
+        kept = self._within_bounds([line for _, line in sorted(lines)] + unfinished)
         return [line.decode("utf-8", "replace").rstrip("\r") for line in kept]
+
+    def _within_bounds(self, lines: list[bytes]) -> list[bytes]:
+        size = 0
+        for back, line in enumerate(reversed(lines)):
+            size += len(line)
+            if size > self._max_bytes or back == self._max_lines:
+                return lines[len(lines) - back :]
+        return lines
+
+
+def _shorten(part: _Stream) -> None:
+    _, line = part.lines.popleft()
+    part.size -= len(line)
 
 
 def pump(

@@ -22,12 +22,16 @@ def set_mode(root: Root, path: bytes, mode: int) -> None:
         os.fchmod(root.fd, mode)
         return
     directory, name = root.parent(path)
+    chmod_at(directory, name, mode)
+
+
+def chmod_at(directory: int, name: bytes, mode: int) -> None:
+    """The same for a name in a directory. No chmod of Python's refuses symlinks on every system; this one meets none."""
     fd = os.open(name, _HOLD, dir_fd=directory)
     try:
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             return
         try:
-            # no chmod of Python's refuses symlinks on every system; this one cannot meet any
             os.chmod(f"/proc/self/fd/{fd}", mode)
         except (FileNotFoundError, PermissionError):  # no /proc here, or none for us
             os.chmod(name, mode, dir_fd=directory)

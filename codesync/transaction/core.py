@@ -12,11 +12,10 @@ import shutil
 import stat
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from .attributes import where_permitted
 from .backward import Backward
 from .change import ATTRIBUTES, FILE, Change
 from .errors import TransactionError, Unfinished, UnsafePath, VerificationError, explained, failed, shown
-from .forward import Forward
+from .forward import GONE, Forward
 from .journal import Journal
 from .prepare import Preparation
 from .root import Root
@@ -24,13 +23,12 @@ from .staged import StagedFile
 from .staging import JOURNAL, KEPT, RENAMED, UNDOING, UNDONE, Staging, belongs_to_staging, stagings, tidy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self  # novm: only for the type checker
 
 _BUFFER = 1 << 20
 _TRIES = 3
-_ONE_BY_ONE = 32  # up to so many files or directories are synced singly, more with one syncfs
 
 
 class Transaction:
@@ -201,13 +199,15 @@ class Transaction:
         """
         self._expect(RENAMED, "kept")
         assert self._journal is not None
-        with explained(self._staging.name, "kept"):
-            self._staging.advance(RENAMED, KEPT)
-        self._state = KEPT
         try:
+            with explained(self._staging.name, "kept"):
+                self._staging.enter(RENAMED, KEPT)
+                self._state = KEPT
+                self._staging.sync(self._staging.fd)
             finish_kept(self._staging, self._journal, retire)
         finally:
-            self._close()
+            if self._state == KEPT:
+                self._close()
 
     def undo(self) -> None:
         """The old tree, exactly; from any state but kept. Harmless when repeated.
@@ -225,7 +225,7 @@ class Transaction:
             file.abandon()
         try:
             with explained(self._staging.name, "undone"):
-                if self._journal is not None and self._state is not None:
+                if self._journal is not None and self._staging.state() is not None:
                     go_backward(self._staging, self._journal)
                 self._staging.remove()
         finally:
@@ -265,7 +265,10 @@ def _new_staging(root: Root) -> Staging:
             if name != staging.name and not tidy(root, name):
                 raise Unfinished(f"a transaction was interrupted in {root.path}; recover it first", name)
     except BaseException:
-        staging.remove()
+        try:
+            staging.remove()
+        finally:
+            staging.close()
         raise
     return staging
 
@@ -281,30 +284,13 @@ def _made(root: Root) -> Staging:
 
 def write_journal(staging: Staging, journal: Journal) -> None:
     """Bring everything staged to the disk, then the journal: from here on `recover` knows what to do."""
-    files = [step.new_name for step in journal.steps if step.change.kind == FILE]
-    singly = len(files) <= _ONE_BY_ONE
-    fd = staging.create(b"journal.new")
-    with os.fdopen(fd, "wb") as file:
+    with os.fdopen(staging.create(b"journal.new"), "wb") as file:
         file.write(journal.to_bytes())
-        file.flush()
-        if singly:
-            staging.sync(fd)
-    if singly:
-        for name in files:
-            _sync_file(staging, name)
-    else:
-        staging.sync_all()
-    staging.advance(b"journal.new", JOURNAL)
+    names = [b"journal.new", *(step.new_name for step in journal.steps if step.change.kind == FILE)]
+    staging.sync_each(len(names) - 1, [(staging.fd, name) for name in names])
+    staging.enter(b"journal.new", JOURNAL)
+    staging.sync(staging.fd)
     staging.sync(staging.root.fd)
-
-
-def _sync_file(staging: Staging, name: bytes) -> None:
-    with where_permitted():  # a file without read permission, and not root: synced with its directory
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging.fd)
-        try:
-            staging.sync(fd)
-        finally:
-            os.close(fd)
 
 
 def go_forward(staging: Staging, journal: Journal) -> list[bytes]:
@@ -312,7 +298,7 @@ def go_forward(staging: Staging, journal: Journal) -> list[bytes]:
     forward = Forward(staging, journal)
     forward.run()
     sync_tree(staging, journal)
-    os.rename(JOURNAL, RENAMED, src_dir_fd=staging.fd, dst_dir_fd=staging.fd)
+    staging.enter(JOURNAL, RENAMED)
     return forward.left
 
 
@@ -320,10 +306,15 @@ def go_backward(staging: Staging, journal: Journal) -> None:
     """From state journal, renamed or undoing to state undone."""
     state = staging.state()
     if state in (JOURNAL, RENAMED):
-        staging.advance(state, UNDOING)
+        staging.enter(state, UNDOING)
+        with contextlib.suppress(
+            OSError
+        ):  # a disk that cannot sync must not keep the old tree from coming back
+            staging.sync(staging.fd)
     Backward(staging, journal).run()
     sync_tree(staging, journal)
-    staging.advance(UNDOING, UNDONE)
+    staging.enter(UNDOING, UNDONE)
+    staging.sync(staging.fd)
 
 
 def finish_kept(staging: Staging, journal: Journal, retire: Callable[[bytes, str], None] | None) -> None:
@@ -339,30 +330,18 @@ def finish_kept(staging: Staging, journal: Journal, retire: Callable[[bytes, str
 
 def sync_tree(staging: Staging, journal: Journal) -> None:
     """The directories whose names changed, and the files whose attributes did, to the disk."""
-    if not staging.durable:
-        return
     paths = [path for path, _ in journal.directories]
     paths += [
         step.change.path for step in journal.steps if step.change.kind == ATTRIBUTES and not step.on_directory
     ]
     paths += sorted(journal.fresh())
-    if len(paths) > _ONE_BY_ONE:
-        staging.sync_all()
-        return
+    staging.sync_each(len(paths), _places(staging.root, paths))
+
+
+def _places(root: Root, paths: list[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Where the paths are; those that are gone are left out."""
     for path in paths:
-        _sync_path(staging, path)
-
-
-def _sync_path(staging: Staging, path: bytes) -> None:
-    try:
-        if not path:
-            staging.sync(staging.root.fd)
-            return
-        directory, name = staging.root.parent(path)
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except (OSError, UnsafePath):
-        return  # gone, or no right to read it: then its directory's sync has to do
-    try:
-        staging.sync(fd)
-    finally:
-        os.close(fd)
+        try:
+            yield root.parent(path) if path else (root.fd, b".")
+        except GONE:
+            continue

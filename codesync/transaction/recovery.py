@@ -82,7 +82,8 @@ def _settle(
         if state == JOURNAL:
             go_forward(staging, journal)
         if state != KEPT:
-            staging.advance(RENAMED, KEPT)
+            staging.enter(RENAMED, KEPT)
+            staging.sync(staging.fd)
         finish_kept(staging, journal, retire)
         return Recovery(journal.id, "kept")
     if state in (JOURNAL, RENAMED, UNDOING):

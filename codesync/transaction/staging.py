@@ -24,16 +24,18 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .errors import Busy
+from .attributes import chmod_at
+from .errors import Busy, UnsafePath
 from .root import MAGIC, STAGING_NAME, Root, is_staging, names_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 JOURNAL, RENAMED, KEPT, UNDOING, UNDONE = b"journal", b"renamed", b"kept", b"undoing", b"undone"
 _STATES = (JOURNAL, RENAMED, KEPT, UNDOING, UNDONE)
 _NEWBORN = 0o1700
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_ONE_BY_ONE = 32  # up to so many files or directories are synced singly, more with one syncfs
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -54,6 +56,10 @@ class Staging:
             os.mkdir(name, _NEWBORN, dir_fd=root.fd)
         with _closed_on_error(_open_directory(root, name)) as fd:
             try:
+                if not _is_ours(fd):
+                    raise UnsafePath(
+                        "the staging directory was exchanged by another user; nothing was staged", name
+                    )
                 return cls(root, name, fd, _born(fd))
             except BaseException:
                 sweep(root, name)
@@ -121,22 +127,13 @@ class Staging:
         ) as file:
             return file.read()
 
-    def advance(self, old: bytes, new: bytes) -> None:
-        """Go from one state to the next."""
+    def enter(self, old: bytes, new: bytes) -> None:
+        """Go from one state to the next; it lasts when the directory is synced."""
         os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-        self.sync(self.fd)
 
     def is_ours(self) -> bool:
-        """Whether this user made it. Where every file has one owner whoever makes it, nobody else can have."""
-        owner = os.fstat(self.fd).st_uid
-        if owner == os.geteuid():
-            return True
-        probe = self.create(b"x")
-        try:
-            return os.fstat(probe).st_uid == owner
-        finally:
-            os.close(probe)
-            os.unlink(b"x", dir_fd=self.fd)
+        """Whether this user made it."""
+        return _is_ours(self.fd)
 
     # ---- durability
 
@@ -150,19 +147,34 @@ class Staging:
                 if error.errno != errno.EINVAL:  # a filesystem that cannot sync directories
                     raise
 
-    def sync_all(self) -> None:
-        """syncfs: everything on this filesystem in one go."""
-        if self.durable:
+    def sync_each(self, count: int, places: Iterable[tuple[int, bytes]]) -> None:
+        """Sync each of `count` names in directories; when they are many, or one cannot be opened, the whole filesystem."""
+        if self.durable and not (count <= _ONE_BY_ONE and all(self._synced(*place) for place in places)):
             self.fsyncs += 1
             _syncfs(self.fd)
+
+    def _synced(self, directory: int, name: bytes) -> bool:
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        except FileNotFoundError:
+            return True  # deleted
+        except OSError:
+            return False  # no right to read it
+        try:
+            self.sync(fd)
+        finally:
+            os.close(fd)
+        return True
 
     # ---- its end
 
     def remove(self) -> None:
         """Remove the directory, the state last of all that counts, and give the lock back."""
         state = self.state()
-        spared = {b"magic", state}
-        _empty(self.fd, spared)
+        if state in (JOURNAL, RENAMED, UNDOING):  # what a recovery finds half empty it must not act upon
+            self.enter(state, UNDONE)
+            state = UNDONE
+        _empty(self.fd, {b"magic", state})
         if state:
             os.unlink(state, dir_fd=self.fd)
         os.fchmod(self.fd, _NEWBORN)
@@ -220,6 +232,19 @@ def _closed_on_error(fd: int) -> Iterator[int]:
         raise
 
 
+def _is_ours(directory: int) -> bool:
+    """Whether this user made it. Where every file has one owner whoever makes it, nobody else can have."""
+    owner = os.fstat(directory).st_uid
+    if owner == os.geteuid():
+        return True
+    probe = os.open(b"x", _NEW, 0o600, dir_fd=directory)
+    try:
+        return os.fstat(probe).st_uid == owner
+    finally:
+        os.close(probe)
+        os.unlink(b"x", dir_fd=directory)
+
+
 def _born(directory: int) -> int:
     """Write the magic file; it shows under its name only when it is whole and locked. Its descriptor holds the lock."""
     with _closed_on_error(os.open(b"magic.new", _NEW, 0o600, dir_fd=directory)) as lock:
@@ -267,36 +292,35 @@ def _root_as_it_was(root: Root) -> Iterator[None]:
 
 def _empty(fd: int, spared: set[bytes | None]) -> None:
     """Remove what is in a directory. Subdirectories are first pulled up into it, so depth costs neither stack nor descriptors."""
-    pulled = 0
     while True:
         names = [name for name in names_in(fd) if name not in spared]
         if not names:
             return
         for name in names:
-            if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+            if not _is_directory(fd, name):
                 os.unlink(name, dir_fd=fd)
                 continue
-            os.chmod(name, 0o700, dir_fd=fd)
-            pulled = _hoist(fd, name, pulled)
+            chmod_at(fd, name, 0o700)
+            _hoist(fd, name)
             os.rmdir(name, dir_fd=fd)
 
 
-def _hoist(fd: int, name: bytes, pulled: int) -> int:
+def _hoist(fd: int, name: bytes) -> None:
     """Empty one directory: its files go, its subdirectories become its siblings."""
     inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
     try:
         for child in names_in(inner):
-            if stat.S_ISDIR(os.stat(child, dir_fd=inner, follow_symlinks=False).st_mode):
-                os.chmod(child, 0o700, dir_fd=inner)
-                pulled += 1
-                os.rename(
-                    child, b"%s.%d" % (name.partition(b".")[0], pulled), src_dir_fd=inner, dst_dir_fd=fd
-                )
-            else:
+            if not _is_directory(inner, child):
                 os.unlink(child, dir_fd=inner)
+                continue
+            chmod_at(inner, child, 0o700)  # only who may write a directory may move it
+            os.rename(child, b"x" + os.urandom(8).hex().encode("ascii"), src_dir_fd=inner, dst_dir_fd=fd)
     finally:
         os.close(inner)
-    return pulled
+
+
+def _is_directory(directory: int, name: bytes) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
 
 
 def _libc_syncfs() -> Callable[[int], int] | None:

@@ -141,7 +141,9 @@ class Chain:
 
     def start_proxy(self) -> None:
         port, data = str(self.proxy_port), str(self.directory / "proxy")
-        self._start("proxy", ["proxy", "--host", "127.0.0.1", "--port", port, "--data-dir", data], self.environ())
+        self._start(
+            "proxy", ["proxy", "--host", "127.0.0.1", "--port", port, "--data-dir", data], self.environ()
+        )
         self.wait("the proxy's /health", lambda: self.get("/health") or None)
 
     def add_replica(self, name: str = "one") -> ReplicaPaths:
@@ -162,7 +164,16 @@ class Chain:
             CODESYNC_FILES_DIR=str(replica.files), CODESYNC_APP_ROOT=str(replica.app), PORT=str(replica.port)
         )
         checks = ["--health", f"http://127.0.0.1:{replica.port}/health"] if health else ["--settle", "0.3"]
-        command = [sys.executable, "-m", "codesync.launcher", *checks, *options, "--", sys.executable, "main.py"]
+        command = [
+            sys.executable,
+            "-m",
+            "codesync.launcher",
+            *checks,
+            *options,
+            "--",
+            sys.executable,
+            "main.py",
+        ]
         self.processes.start(f"launcher-{name}", command, environ, replica.app)
 
     def start(self, *names: str, health: bool = True) -> None:
@@ -240,7 +251,13 @@ class Chain:
         """Run `codesync …` in the source, as a user would."""
         command = [sys.executable, "-m", "codesync.cli", *arguments]
         return subprocess.run(
-            command, cwd=self.source, env=self.environ(**environ), capture_output=True, text=True, timeout=60, check=False
+            command,
+            cwd=self.source,
+            env=self.environ(**environ),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def get(self, path: str) -> str:
@@ -275,6 +292,5 @@ def running_chain(directory: Path) -> Iterator[Chain]:
         shutil.copytree(chain.image, chain.source)
         try:
             yield chain
-        except BaseException:
-            print(processes.tails())
-            raise
+        finally:
+            print(processes.tails())  # shown by pytest where a test fails

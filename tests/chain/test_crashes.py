@@ -78,7 +78,8 @@ def test_a_push_whose_client_is_killed_ends_for_every_replica(chain: Chain, gate
     end(push)
     gate.touch()
     chain.wait(
-        "generation 1 on both", lambda: True if {r.generation for r in chain.status().replicas} == {1} else None
+        "generation 1 on both",
+        lambda: True if {r.generation for r in chain.status().replicas} == {1} else None,
     )
 
 
@@ -109,7 +110,9 @@ def test_a_container_that_is_killed_on_trial_fails_the_push(chain: Chain, gate: 
     chain.wait_answer("the image")
 
 
-@pytest.mark.parametrize("stage", ["putting files in place", "stopping the application", "starting the application"])
+@pytest.mark.parametrize(
+    "stage", ["putting files in place", "stopping the application", "starting the application"]
+)
 @pytest.mark.parametrize("victim", ["sidecar-one", "launcher-one"])
 def test_a_kill_at_any_stage_leaves_one_whole_tree(chain: Chain, victim: str, stage: str) -> None:
     for number in range(300):

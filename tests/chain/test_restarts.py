@@ -47,6 +47,7 @@ def test_a_restarted_container_comes_back_with_the_pushed_code(chain: Chain) -> 
 
 def test_a_replaced_container_comes_back_with_the_pushed_code(chain: Chain) -> None:
     chain.start()
+    chain.push()  # from now on the files are tracked, so that a delete is meant
     (chain.source / "static" / "0.txt").unlink()
     chain.write("content.py", content("pushed"))
     chain.push()

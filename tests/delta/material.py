@@ -1,16 +1,21 @@
 """What several tests of the engine are fed with."""
 
 import os
+import tracemalloc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from io import BytesIO
 from random import Random
 from typing import Any, BinaryIO, cast
 
 import msgpack
+import pytest
 import zstandard
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
+
+from codesync.delta import BatchError, Limits, inspect_batch
 
 
 class _Dribble(BytesIO):
@@ -132,3 +137,19 @@ def trailed(*records: Sequence[object]) -> bytes:
     copied = sum(cast("int", record[2]) for record in records if record[0] == 6)
     raw = b"".join(msgpack.packb(record) for record in (HEADER, *records))
     return sealed(HEADER, *records, [10, len(records), literal, copied, sha256(raw).digest()])
+
+
+@contextmanager
+def little_memory(most: int = 24 << 20) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+
+
+def refused(data: bytes, why: str, limits: Limits | None = None) -> BatchError:
+    with little_memory(), pytest.raises(BatchError, match=why) as caught:
+        inspect_batch(BytesIO(data), limits)
+    return caught.value

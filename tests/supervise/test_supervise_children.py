@@ -11,10 +11,10 @@ from codesync.supervise import Exit
 
 PRELUDE = """
     import os, signal, subprocess, sys, time
-    from codesync.supervise import Children, Loop, become_subreaper
+    from codesync.supervise import Children, Loop, Signals, become_subreaper
     from codesync.supervise.children import session_lives, signal_session
     loop, children = Loop(), Children()
-    signal.signal(signal.SIGCHLD, lambda *_: loop.post(children.reap))
+    Signals(loop).on(signal.SIGCHLD, lambda _: children.reap())
     become_subreaper()
     exits = []
     def spawn(script):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from codesync.supervise import Check, Children, HealthError, parse_check
+from codesync.supervise import Check, Children, HealthError, Loop, Signals, parse_check
 from codesync.supervise.health import Prober, pause_after
 
 
@@ -51,10 +51,17 @@ def serving(server: socketserver.BaseServer) -> Iterator[int]:
 @pytest.fixture
 def children() -> Iterator[Children]:
     """Children that are reaped as soon as they end."""
-    made = Children()
-    before = signal.signal(signal.SIGCHLD, lambda *_: made.reap())
+    made, loop = Children(), Loop()
+    signals = Signals(loop)
+    signals.on(signal.SIGCHLD, lambda _: made.reap())
+    end = threading.Event()
+    consumer = threading.Thread(target=loop.wait, args=(end.is_set,))
+    consumer.start()
     yield made
-    signal.signal(signal.SIGCHLD, before)
+    end.set()
+    loop.post(end.is_set)
+    consumer.join()
+    signals.close()
 
 
 def check(text: str | None, children: Children | None = None, cwd: str = "/") -> Check:

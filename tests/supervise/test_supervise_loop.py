@@ -1,9 +1,6 @@
 """One queue, one consumer."""
 
-import os
-import signal
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -53,24 +50,6 @@ def test_the_last_event_before_the_deadline_may_be_the_awaited_one() -> None:
     loop.post(seen.append, 1)
 
     assert loop.wait(lambda: seen, until=0.5)
-
-
-@pytest.fixture
-def usr1() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGUSR1)
-    yield
-    signal.signal(signal.SIGUSR1, before)
-
-
-@pytest.mark.usefixtures("usr1")
-def test_a_signal_wakes_a_wait() -> None:
-    loop = Loop()
-    got: list[int] = []
-    signal.signal(signal.SIGUSR1, lambda number, _: loop.post(got.append, number))
-    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-
-    assert loop.wait(lambda: got, loop.clock() + 5)
-    assert got == [signal.SIGUSR1]
 
 
 def test_a_job_gives_its_result_or_raises_its_error() -> None:

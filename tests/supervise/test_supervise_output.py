@@ -23,11 +23,22 @@ def test_lines_come_as_they_were_written_and_an_unfinished_one_last() -> None:
 
 def test_streams_do_not_cut_into_each_others_lines() -> None:
     tail = Tail()
-    tail.add(1, b"out ")
+    tail.add(1, b"out")
     tail.add(2, b"Traceback:\n")
     tail.add(1, b"put\n")
 
     assert tail.lines() == ["Traceback:", "output"]
+
+
+def test_a_flood_on_one_stream_does_not_wash_the_other_away() -> None:
+    tail = Tail(max_lines=10, max_bytes=1000)
+    tail.add(1, b"".join(b"request %d\n" % number for number in range(20)))
+    tail.add(2, b"Traceback:\nBoom\n")
+    for number in range(50):
+        tail.add(1, b"%d" % number + b"x" * 200 + b"\n")
+
+    assert [line for line in tail.lines() if not line.endswith("x")] == ["Traceback:", "Boom"]
+    assert len([line for line in tail.lines() if line.endswith("x")]) == 4
 
 
 def test_what_is_no_utf8_is_replaced() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from codesync.transaction import Recovery, Transaction, TransactionError, recover
+from codesync.transaction import Recovery, TransactionError, recover
 from tests.transaction.trees import (
     Counter,
     Tree,
@@ -74,13 +75,13 @@ def root() -> Iterator[bytes]:
 
 
 def keep(root: bytes) -> None:
-    with staged(root, OLD, NEW) as transaction:
+    with staged(root, OLD, NEW, durable=True) as transaction:
         transaction.rename()
         transaction.keep()
 
 
 def undo(root: bytes) -> None:
-    with staged(root, OLD, NEW) as transaction:
+    with staged(root, OLD, NEW, durable=True) as transaction:
         transaction.rename()
         transaction.undo()
 
@@ -143,23 +144,23 @@ def failing(step: int, *, onwards: bool = False) -> Counter:
 
 
 def test_whichever_system_call_fails_the_tree_is_put_back_and_the_error_raised(root: bytes) -> None:
-    step, calls = 0, 1
-    while step < calls:
+    step, counter = 0, failing(0)
+    while step <= counter.calls:
         step += 1
         fresh(root)
         counter = failing(step)
         with counter.installed():
             raised = _fails(root)
-        calls = counter.calls
         assert raised or without_root(read(root)) == without_root(NEW)
         judged(root, recover(root, lambda id: False))
         assert stagings_in(root) == []
+    assert step > 200
 
 
 def _fails(root: bytes) -> bool:
     """Whether the transaction raises; before it is kept the tree is then the old one, without any recovery."""
     try:
-        with staged(root, OLD, NEW) as transaction:
+        with staged(root, OLD, NEW, durable=True) as transaction:
             try:
                 transaction.rename()
             except TransactionError:
@@ -175,17 +176,16 @@ def _fails(root: bytes) -> bool:
 def test_a_disk_that_fails_for_good_is_recovered_when_it_works_again(
     root: bytes, action: Callable[[bytes], None]
 ) -> None:
-    step = 1
-    while True:
+    for step in itertools.count(1, 5):
         fresh(root)
         counter = failing(step, onwards=True)
         with counter.installed(), contextlib.suppress(TransactionError):
             action(root)
-        if counter.calls < step:
-            break
         judged(root, recover(root, lambda id: True))
         assert stagings_in(root) == []
-        step += 5
+        if counter.calls < step:
+            break
+    assert step > 150
 
 
 def test_keep_that_dies_offers_the_old_files_again(root: bytes) -> None:
@@ -203,8 +203,6 @@ def test_keep_that_dies_offers_the_old_files_again(root: bytes) -> None:
         os.rename(saved, history / path.hex())
 
     def run() -> None:
-        transaction = Transaction.begin(root, "t", durable=False)
-        transaction.undo()
         transaction = staged(root, OLD, NEW)
         transaction.rename()
         transaction.keep(retire)
