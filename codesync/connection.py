@@ -9,10 +9,10 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Literal
 from urllib.parse import urlsplit
 
 from codesync import __version__
+from codesync.config import is_loopback
 from codesync.errors import UserError
 from codesync.protocol import MAX_MESSAGE, Error, Message, ProtocolError, decode, encode
 
@@ -20,8 +20,6 @@ OPEN_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 10.0
 PING_SECONDS = 20.0
 SOFTWARE = f"codesync/{__version__}"
-
-Role = Literal["ide", "sidecar"]
 
 
 class ConnectError(UserError):
@@ -76,11 +74,6 @@ class Connection:
         return Disconnected(f"the connection to {self.url} was lost ({error}); is the proxy still running?")
 
 
-def endpoint(proxy_url: str, role: Role, app_id: str, deployment_id: str) -> str:
-    """Name the websocket of one deployment; a path prefix of `proxy_url` is kept."""
-    return f"{proxy_url.rstrip('/')}/api/v1/push/{role}/{app_id}/{deployment_id}"
-
-
 @asynccontextmanager
 async def connect(url: str, api_key: str, hello: Message) -> AsyncIterator[tuple[Connection, Message]]:
     """Open the websocket, say `hello`, and yield the connection with the proxy's answer.
@@ -102,7 +95,7 @@ async def connect(url: str, api_key: str, hello: Message) -> AsyncIterator[tuple
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS,
             close_timeout=2,
-            proxy=None if _is_loopback(url) else True,
+            proxy=None if is_loopback(urlsplit(url).hostname or "") else True,
         )
     except InvalidStatus as error:
         raise _refused(url, error.response.status_code, error.response.body) from error
@@ -139,10 +132,6 @@ def _refused(url: str, status: int, body: bytes | bytearray | None) -> ConnectEr
         else f"{url} answers HTTP {status} ({reason or 'no text'}); is CODESYNC_PROXY_URL a codesync proxy?"
     )
     return ConnectError(advice, code="unknown_deployment" if known else "unreachable", final=status < 500)
-
-
-def _is_loopback(url: str) -> bool:
-    return urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"}
 
 
 def backoff(first: float = 0.1, ceiling: float = 15.0) -> Iterator[float]:

@@ -92,15 +92,7 @@ def sidecar() -> None:
     _log_to_stderr()
     from codesync.sidecar import run
 
-    _serve(
-        run(
-            files_dir=settings.files_dir,
-            proxy_url=settings.proxy_url,
-            app_id=settings.app_id,
-            deployment_id=settings.deployment_id,
-            api_key=settings.api_key,
-        )
-    )
+    _serve(run(settings))
 
 
 @click.command(epilog=example("codesync demo --keep"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from codesync.delta import Kind, Manifest
 from codesync.errors import UserError
 from codesync.plan import Plan, show
 from codesync.protocol import (
@@ -68,11 +69,16 @@ class FileCounts:
 
     @classmethod
     def of(cls, plans: Iterable[Plan]) -> FileCounts:
-        """Count the largest of the plans: replicas on one tree have the same one."""
+        """Count the largest of the plans: replicas on one tree have the same one. Directories do not count."""
         plan = max(plans, key=lambda plan: sum(map(len, plan.difference)))
         found = plan.difference
-        modified = len(found.modified) + len(set(found.attributes) - set(found.modified))
-        return cls(len(found.added), modified, len(found.deleted), len(found.renamed))
+        added, deleted = _files(plan.target, found.added), _files(plan.base, found.deleted)
+        modified = _files(plan.target, found.modified) + _files(plan.target, found.attributes)
+        return cls(added, modified, deleted, len(found.renamed))
+
+
+def _files(tree: Manifest, paths: Iterable[bytes]) -> int:
+    return sum(tree[path].kind != Kind.DIRECTORY for path in paths)
 
 
 @dataclass

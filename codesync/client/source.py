@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from codesync.config import Settings
+from codesync.config import Settings, bare_environment
 from codesync.delta import Manifest, ManifestCache, Rules, ScanError, scan
 from codesync.errors import UserError
 
@@ -20,6 +20,7 @@ class Source:
 
     def __init__(self, settings: Settings) -> None:
         self.root = settings.app_root
+        self._config_home = settings.config_home or None
         name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:32]
         self._cache_path = Path(settings.cache_dir, "scan", name)
         self.manifest = Manifest.of(())
@@ -28,7 +29,7 @@ class Source:
     def scan(self) -> Manifest:
         """Read the tree; only what has changed since the last scan is hashed. Raises UserError."""
         try:
-            self._rules = Rules.for_root(self.root)
+            self._rules = Rules.for_root(self.root, config_home=self._config_home)
             cache = ManifestCache(str(self._cache_path))
             self.manifest = scan(self.root, rules=self._rules, cache=cache)
             cache.save()
@@ -47,7 +48,7 @@ class Source:
         if git is None or not _in_work_tree(self.root):
             return ""
         command = [git, "-C", self.root, "diff", "--shortstat", "HEAD", "--", "."]
-        env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+        env = bare_environment() | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
         try:
             done = subprocess.run(
                 command, capture_output=True, timeout=GIT_SECONDS, check=False, env=env, text=True

@@ -96,7 +96,7 @@ class Replica:
     def _launcher_state(self) -> str:
         if not self.launcher.connected:
             return "absent"
-        return "starting" if self._settling or self._gen0 in ("copying", "ready") else "ready"
+        return "starting" if self._settling or self._gen0 != "none" else "ready"
 
     async def tell_state(self) -> None:
         """Tell the proxy, if one is connected, how the replica is now."""
@@ -122,7 +122,7 @@ class Replica:
             self._gen0 = str(message.get("gen0", "none"))
             self._spawn(self._welcome_launcher(message))
         elif kind == "gen0":
-            self._gen0 = str(message.get("state"))
+            self._gen0 = "ready" if message.get("state") == "ready" else "none"
             self._spawn(self._take_generation0())
         elif kind == "progress":
             push_id, stage = str(message.get("push_id")), str(message.get("stage"))
@@ -158,6 +158,7 @@ class Replica:
 
     async def _take_generation0(self) -> None:
         if self._gen0 == "ready":
+            self._gen0 = "taken"  # told both by hello and by a message, done once
             try:
                 async with self._disk:
                     commit = await asyncio.to_thread(self.store.adopt_generation0)

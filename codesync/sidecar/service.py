@@ -7,8 +7,10 @@ import logging
 import tempfile
 from pathlib import Path
 
-from codesync.connection import SOFTWARE, ConnectError, Connection, Disconnected, backoff, connect, endpoint
+from codesync.config import Settings
+from codesync.connection import SOFTWARE, ConnectError, Connection, Disconnected, backoff, connect
 from codesync.protocol import VERSIONS, Hello, Message
+from codesync.pyz import build_pyz
 from codesync.sidecar.replica import Replica
 from codesync.sidecar.store import Store
 from codesync.sidecar.volume import Volume, write_atomically
@@ -18,23 +20,21 @@ QUIET_SECONDS = 3600.0  # the websocket's own pings notice a dead proxy much ear
 log = logging.getLogger("codesync.sidecar")
 
 
-async def run(*, files_dir: str, proxy_url: str, app_id: str, deployment_id: str, api_key: str) -> None:
-    """Serve one replica until cancelled.
+async def run(settings: Settings) -> None:
+    """Serve one replica on the volume at `settings.files_dir` until cancelled.
 
     Raises StoreError when the volume cannot be used, ConnectError when the proxy refuses us for good.
     """
-    store = await asyncio.to_thread(Store.open, files_dir)
+    store = await asyncio.to_thread(Store.open, settings.files_dir)
     try:
         await asyncio.to_thread(_offer_launcher, store.volume)
-        service = _Service(store, endpoint(proxy_url, "sidecar", app_id, deployment_id), api_key)
+        service = _Service(store, settings.endpoint("sidecar"), settings.api_key)
         await service.run()
     finally:
         store.close()
 
 
 def _offer_launcher(volume: Volume) -> None:
-    from codesync.pyz import build_pyz
-
     with tempfile.TemporaryDirectory() as directory:
         draft = Path(directory, "launcher.pyz")
         build_pyz(str(draft))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from codesync.delta import BatchError, Entry, Kind, Manifest, difference, read_batch, tracked_id, unpack_batch
 from codesync.delta.manifest.form import entry_from_json
@@ -181,7 +181,8 @@ class Store:
         path.write_text(json.dumps(plan))
         path.chmod(FILE_MODE)
         self.staged = staged
-        self._save(trial=Trial(staged.push.push_id, self.manifest.tree_id, staged.target.tree_id))
+        trial = Trial(staged.push.push_id, self.manifest.tree_id, staged.target.tree_id)
+        self._save(durable=False, trial=trial)  # no start ever takes a trial up again
         return staged
 
     def drop_trial(self, result: Result | None = None) -> None:
@@ -246,7 +247,7 @@ class Store:
         shutil.rmtree(self.volume.launcher / "gen0", ignore_errors=True)
         return commit
 
-    def _commit(self, commit: Commit, staged: Staged, *, keep_history: bool = True, **state: object) -> None:
+    def _commit(self, commit: Commit, staged: Staged, *, keep_history: bool = True, **state: Any) -> None:
         old = self.manifest
         displaced = _displaced(old, staged.changes) if keep_history else {}
         with Transaction.begin(os.fsencode(self.volume.current), commit.push_id) as transaction:
@@ -258,10 +259,12 @@ class Store:
                         change._replace(mode=DIRECTORY_MODE & 0o777 if change.kind == DIRECTORY else None)
                     )
             transaction.rename()
-            write_atomically(
-                self._manifest_path(staged.target.tree_id), json.dumps(staged.target.to_json()).encode()
+            self._write_once(
+                self._manifest_path(commit.tree_id), lambda: json.dumps(staged.target.to_json()).encode()
             )
-            write_atomically(self.volume.tracked / commit.tracked_id, b"\0".join(sorted(staged.tracked)))
+            self._write_once(
+                self.volume.tracked / commit.tracked_id, lambda: b"\0".join(sorted(staged.tracked))
+            )
             commit = replace(commit, displaced=tuple(sorted(set(displaced.values()))))
             history = (*self.state.history, commit) if keep_history else (commit,)
             self._save(trial=None, history=self._history.trim(history), **state)
@@ -275,9 +278,14 @@ class Store:
 
     # --- disk ------------------------------------------------------------------------------------------------
 
-    def _save(self, **changes: object) -> None:
-        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
-        write_atomically(self.volume.state, self.state.to_bytes())
+    def _save(self, *, durable: bool = True, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+        write_atomically(self.volume.state, self.state.to_bytes(), durable=durable)
+
+    def _write_once(self, path: Path, make: Callable[[], bytes]) -> None:
+        """Write a file whose name tells its content; it may be there from an earlier push."""
+        if not path.exists():
+            write_atomically(path, make())
 
     def _load_state(self) -> State:
         try:

@@ -13,20 +13,28 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 CHUNK = 65536
 MAX_LINES = 200
 MAX_BYTES = 65536
 
 
-class _Stream:
-    """One stream's part of a tail: its lines, each with its place among all."""
+class _Lines:
+    """Lines of one stream, each with its place among those of all."""
 
-    def __init__(self) -> None:
-        self.lines: deque[tuple[int, bytes]] = deque()
-        self.size = 0
+    def __init__(self, lines: Iterable[tuple[int, bytes]] = ()) -> None:
+        self.lines = deque(lines)
+        self.size = sum(len(line) for _, line in self.lines)
         self.unfinished = b""
+
+    def append(self, place: int, line: bytes) -> None:
+        self.lines.append((place, line))
+        self.size += len(line)
+
+    def shorten(self) -> None:
+        _, line = self.lines.popleft()
+        self.size -= len(line)
 
 
 class Tail:
@@ -40,12 +48,12 @@ class Tail:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._count = 0
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, _Lines] = {}
 
     def add(self, stream: int, data: bytes) -> None:
         """Take what has just come from `stream`; a line has its place where its end came."""
         with self._lock:
-            part = self._streams.setdefault(stream, _Stream())
+            part = self._streams.setdefault(stream, _Lines())
             *lines, rest = data.rsplit(b"\n", self._max_lines + 1)
             if len(lines) <= self._max_lines:  # else the first one is all that is too old
                 start = part.unfinished
@@ -53,39 +61,28 @@ class Tail:
                     lines[0] = start + lines[0]
                 else:
                     rest = start + rest
-            part.unfinished = rest[-self._max_bytes :]
+            part.unfinished = rest[-self._max_bytes // 4 :]
             for line in lines[-self._max_lines :]:
-                self._append(part, line[-self._max_bytes :])
+                self._count += 1
+                part.append(self._count, line[-self._max_bytes :])
+            self._bound([part])
 
-    def _append(self, part: _Stream, line: bytes) -> None:
-        self._count += 1
-        part.lines.append((self._count, line))
-        part.size += len(line)
-        while sum(len(other.lines) for other in self._streams.values()) > self._max_lines:
-            _shorten(max(self._streams.values(), key=lambda other: len(other.lines)))
-        while sum(other.size for other in self._streams.values()) > self._max_bytes:
-            _shorten(max(self._streams.values(), key=lambda other: other.size))
+    def _bound(self, parts: list[_Lines]) -> None:
+        while sum(len(part.lines) for part in parts) > self._max_lines:
+            max(parts, key=lambda part: len(part.lines)).shorten()
+        while sum(part.size for part in parts) > self._max_bytes:
+            max(parts, key=lambda part: part.size).shorten()
 
     def lines(self) -> list[str]:
         """The lines, oldest first, unfinished ones last; bytes that are no UTF-8 replaced."""
         with self._lock:
-            lines = [line for part in self._streams.values() for line in part.lines]
-            unfinished = [part.unfinished for part in self._streams.values() if part.unfinished]
-        kept = self._within_bounds([line for _, line in sorted(lines)] + unfinished)
-        return [line.decode("utf-8", "replace").rstrip("\r") for line in kept]
-
-    def _within_bounds(self, lines: list[bytes]) -> list[bytes]:
-        size = 0
-        for back, line in enumerate(reversed(lines)):
-            size += len(line)
-            if size > self._max_bytes or back == self._max_lines:
-                return lines[len(lines) - back :]
-        return lines
-
-
-def _shorten(part: _Stream) -> None:
-    _, line = part.lines.popleft()
-    part.size -= len(line)
+            parts = [_Lines(part.lines) for part in self._streams.values()]
+            for place, (copy, part) in enumerate(zip(parts, self._streams.values()), self._count + 1):
+                if part.unfinished:
+                    copy.append(place, part.unfinished)
+        self._bound(parts)
+        merged = sorted(line for part in parts for line in part.lines)
+        return [line.decode("utf-8", "replace").rstrip("\r") for _, line in merged]
 
 
 def pump(

@@ -13,3 +13,4 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
     """A chain with no process started yet."""
     with running_chain(tmp_path) as chain:
         yield chain
+        print(chain.processes.tails())  # shown where a test fails

@@ -290,7 +290,4 @@ def running_chain(directory: Path) -> Iterator[Chain]:
         for number in range(5):
             (chain.image / "static" / f"{number}.txt").write_text(f"file {number}\n" * 50)
         shutil.copytree(chain.image, chain.source)
-        try:
-            yield chain
-        finally:
-            print(processes.tails())  # shown by pytest where a test fails
+        yield chain

@@ -344,6 +344,22 @@ def test_a_nested_repository_in_an_ignored_directory_does_not_count(git: Git, ro
     assert git.counted(root) == git.listed(root) == {b".gitignore"}
 
 
+def test_a_repository_begun_where_the_outer_one_tracks_files_is_no_nested_one(git: Git, root: Path) -> None:
+    write(
+        root,
+        {
+            b".gitignore": b"*.log\n",
+            b"d/kept.log": b"",
+            b"d/a.log": b"",
+            b"d/f": b"",
+            b"d/.gitignore": b"x\n",
+        },
+    )
+    git.track(root, b"d/kept.log")
+    git.init(root / "d")
+    assert git.counted(root) == git.listed(root) == {b".gitignore", b"d/.gitignore", b"d/kept.log", b"d/f"}
+
+
 def test_repositories_nest_in_repositories(git: Git, root: Path) -> None:
     for depth in range(1, 4):
         inner = git.init(root / "/".join("r" * depth))

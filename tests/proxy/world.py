@@ -115,6 +115,7 @@ class End:
         if self.connection:
             connection, self.connection = self.connection, 0
             self.world.ends.pop(connection, None)
+            self.world.forget_verdict(self)
             self.world.feed(Lost(connection))
 
     def say(self, message: Message) -> None:
@@ -375,6 +376,7 @@ class World:
         self.outcomes: dict[str, Outcome] = {}
         self._healthy: set[tuple[str, str]] = set()
         self._staged: dict[str, set[str]] = {}
+        self._keeping: set[str] = set()
         self._next = 1
         self.deployment = self._deploy(chain)
 
@@ -542,18 +544,27 @@ class World:
                 self._healthy.add((message.push_id, end.name))
             case Undone() | Failed() | Tried():
                 self._healthy.discard((message.push_id, end.name))
+            case Kept():
+                self._staged.get(message.push_id, set()).discard(end.name)
             case Hello(replica=ReplicaState() as state):
-                self._healthy = {pair for pair in self._healthy if pair[1] != end.name}
+                self.forget_verdict(end)
                 if state.trial is not None and state.trial.phase == "healthy":
                     self._healthy.add((state.trial.push_id, end.name))
+
+    def forget_verdict(self, end: End) -> None:
+        """The proxy cannot speak to it any more, so it must not rely on what it said."""
+        if isinstance(end, Sidecar):
+            self._healthy = {pair for pair in self._healthy if pair[1] != end.name}
 
     def _check(self, connection: int, message: Message) -> None:
         end = self.ends.get(connection)
         if isinstance(end, Sidecar) and isinstance(message, Stage | StageTree):
             self._staged.setdefault(message.push_id, set()).add(end.name)
+            self._keeping.discard(message.push_id)
         elif isinstance(end, Sidecar) and isinstance(message, Undo):
             self._staged.get(message.push_id, set()).discard(end.name)
-        elif isinstance(message, Keep):
+        elif isinstance(message, Keep) and message.push_id not in self._keeping:
+            self._keeping.add(message.push_id)
             unsure = {
                 name for name in self._staged[message.push_id] if (message.push_id, name) not in self._healthy
             }

@@ -222,7 +222,9 @@ sys.exit(7)
 """
 
 
-def test_a_commit_that_is_killed_at_any_step_leaves_the_old_or_the_new_tree(tmp_path: Path, source: Path) -> None:
+def test_a_commit_that_is_killed_at_any_step_leaves_the_old_or_the_new_tree(
+    tmp_path: Path, source: Path
+) -> None:
     trees = {}
     steps = finished = 0
     while not finished:
@@ -245,7 +247,9 @@ def test_a_commit_that_is_killed_at_any_step_leaves_the_old_or_the_new_tree(tmp_
         assert contents(again.volume.current) == trees[which]
         assert {e.path.decode() for e in again.manifest if e.size} == set(trees[which])
         if which == "new":  # and the old one can be had back
-            again.stage_tree(Push("r", "", ""), TreeRef(again.state.history[0].tree_id, again.state.history[0].tracked_id))
+            again.stage_tree(
+                Push("r", "", ""), TreeRef(again.state.history[0].tree_id, again.state.history[0].tracked_id)
+            )
             again.commit("healthy")
             assert contents(again.volume.current) == trees["old"]
         again.close()

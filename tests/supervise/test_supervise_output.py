@@ -49,12 +49,12 @@ def test_what_is_no_utf8_is_replaced() -> None:
 
 
 def test_a_line_without_end_keeps_its_last_bytes() -> None:
-    tail = Tail(max_bytes=10)
+    tail = Tail(max_bytes=40)
     for _ in range(100):
         tail.add(1, b"abc")
     tail.add(1, b"END")
 
-    assert tail.lines() == ["bcabcabEND"[-10:]] or tail.lines() == ["cabcabcEND"]
+    assert tail.lines() == ["cabcabcEND"]
 
 
 @settings(max_examples=60, deadline=None)

@@ -37,6 +37,7 @@ from tests.transaction.trees import (
     difference,
     directory,
     file,
+    fork,
     in_child,
     kill_oneself,
     link,
@@ -632,6 +633,56 @@ def test_only_one_transaction_lives_in_a_root(world: bytes) -> None:
         transaction.keep()
     assert set(read(world)) == {b"", b"f"}
     Transaction.begin(world, "two").undo()
+
+
+def test_of_many_processes_one_at_a_time_gets_in(world: bytes) -> None:
+    mark = os.path.join(world, b"mine")
+
+    def work() -> None:
+        done = 0
+        while done < 5:
+            try:
+                transaction = Transaction.begin(world, "t", durable=False)
+            except Busy:
+                recover_if_free(world)
+                continue
+            with transaction:
+                os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+                stage(transaction, [(put(b"f", file(b"x")), b"x")])
+                transaction.rename()
+                os.unlink(mark)
+                transaction.keep()
+                done += 1
+
+    children = [fork(work) for _ in range(3)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert set(read(world)) == {b"", b"f"}
+
+
+def recover_if_free(root: bytes) -> None:
+    with contextlib.suppress(Busy):
+        assert recover(root) == []
+
+
+def test_no_descriptor_is_lost(world: bytes) -> None:
+    old: Tree = {b"": directory(), b"f": file(b"old"), b"d": directory(), b"d/x": file(b"x")}
+    build(world, old)
+    before = os.listdir("/proc/self/fd")
+    for end in ("keep", "undo", "leave", "open", "refused"):
+        with contextlib.suppress(TransactionError), Transaction.begin(world, "t") as transaction:
+            stage(transaction, [(put(b"d/x", file(b"y")), b"y")])
+            if end == "open":
+                transaction.create(put(b"g", file(b"y"))).write(b"y")
+            elif end == "refused":
+                transaction.add(Change(b"no", ATTRIBUTES, 0o755))
+                transaction.rename()
+            elif end != "leave":
+                transaction.rename()
+                getattr(transaction, end)()
+        recover(world)
+        with Transaction.begin(world, "holder"), pytest.raises(Busy):
+            Transaction.begin(world, "late")
+        assert os.listdir("/proc/self/fd") == before
 
 
 def test_what_died_before_its_journal_is_cleared_away_by_the_next(world: bytes) -> None:

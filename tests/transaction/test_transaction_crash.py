@@ -131,6 +131,26 @@ def test_a_recovery_that_dies_too_can_be_recovered(root: bytes, kept: bool) -> N
         judged(root, recover(root, lambda id: kept))
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_where_hard_links_are_forbidden_it_is_no_different(
+    root: bytes, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", forbid)
+    outcomes, again = set(), 1
+    for step in itertools.count(1):
+        fresh(root)
+        if not dead_at(step, lambda: keep(root)):
+            break
+        dead_at(again, lambda: recover(root, lambda id: kept))
+        outcomes.add(judged(root, recover(root, lambda id: kept)))
+        again = again % 70 + 1
+    assert without_root(read(root)) == without_root(NEW)
+    assert outcomes == {"old", "new"}
+
+
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS)
 
 

@@ -283,12 +283,17 @@ def mount(kind: str, where: bytes, options: str) -> None:
 
 def in_child(action: Callable[[], object]) -> int:
     """Run `action` in a forked process; its wait status."""
+    return os.waitpid(fork(action), 0)[1]
+
+
+def fork(action: Callable[[], object]) -> int:
+    """Start `action` in a forked process; its id."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         _be_child(action)
-    return os.waitpid(pid, 0)[1]
+    return pid
 
 
 def _be_child(action: Callable[[], object]) -> NoReturn:

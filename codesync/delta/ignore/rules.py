@@ -103,8 +103,10 @@ class Level:
         )
 
     def _nested(self, path: bytes, directory: int) -> Level:
-        """A repository has its own rules; a `.git` that is none changes nothing."""
+        """A repository has its own rules. Nothing changes if `.git` is none, or the outer one tracks files in here."""
         within = path + b"/"
+        if self.repository.holds(path.lower() if self.repository.fold else path):
+            return self
         repository = open_repository(directory, self.rules.places, within=within)
         if repository is None:
             return self

@@ -104,17 +104,23 @@ def changes(old: Files, new: Files) -> list[tuple[Message, bytes | None]]:
         if path in before and before[path] == content:
             continue
         if isinstance(content, bytes):
-            found.append((_change(path, "file", row[2], row[3], len(content), row[5]), content))
+            found.append(
+                (
+                    _change(path, "file", mode=row[2], mtime_ns=row[3], size=len(content), digest=row[5]),
+                    content,
+                )
+            )
         elif isinstance(content, str):
             found.append((_change(path, "symlink", target=content), None))
         else:
-            found.append((_change(path, "directory", 0o755), None))
+            found.append((_change(path, "directory", mode=0o755), None))
     return found
 
 
 def _change(
     path: str,
     kind: str,
+    *,
     mode: int | None = None,
     mtime_ns: int | None = None,
     size: int = 0,
@@ -170,8 +176,7 @@ class Volume:
         for number, (row, content) in enumerate(changes(old, new)):
             if content is not None:
                 self._write(f".sidecar/trial/files/{number}", content)
-                row = {**row, "file": f"files/{number}"}
-            rows.append(row)
+            rows.append(row if content is None else {**row, "file": f"files/{number}"})
         base = name_of(old) if base is None else base
         plan = {
             "version": 1,
