@@ -37,7 +37,7 @@ class Processes:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for process in reversed(self._running.values()):
             _stop(process)
-        _sweep(self._mark)
+        sweep(self._mark)
         signal.signal(signal.SIGINT, before)
 
     def start(self, name: str, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
@@ -110,8 +110,8 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _sweep(mark: tuple[str, str]) -> None:
-    """Kill what an application left behind outside our groups, until it is gone."""
+def sweep(mark: tuple[str, str]) -> None:
+    """Kill every process that has the variable `mark` in its environment, until all are gone."""
     deadline = time.monotonic() + STOP_SECONDS
     while (pids := _carrying(mark)) and time.monotonic() < deadline:
         for pid in pids:

@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import TypeVar
 from codesync import client
 from codesync.client import PushResult, StatusResult
 from codesync.config import Settings
-from codesync.demo.processes import Processes
+from codesync.demo.processes import Processes, sweep
 
 T = TypeVar("T")
 KEY = "a-key-for-tests"
@@ -190,12 +189,10 @@ class Chain:
         self.processes.start(name, command, environ, self.directory)
 
     def kill(self, name: str) -> None:
-        """SIGKILL, and with a launcher its application too: so a container ends."""
+        """SIGKILL, and with a launcher everything in its container."""
         self.processes.kill(name)
         if name.startswith("launcher-"):
-            status = self.replicas[name.removeprefix("launcher-")].files / ".launcher" / "app.status"
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                os.killpg(int(json.loads(status.read_bytes())["pid"]), signal.SIGKILL)
+            sweep(("CODESYNC_APP_ROOT", str(self.replicas[name.removeprefix("launcher-")].app)))
 
     def replace_container(self, name: str = "one") -> None:
         """A fresh container from the same image on the same volume."""

@@ -19,6 +19,7 @@ from codesync.protocol import (
     Hello,
     HistoryEntry,
     Keep,
+    Message,
     Outcome,
     Progress,
     Push,
@@ -458,13 +459,15 @@ def test_a_client_that_stops_sending_has_it_undone(world: World) -> None:
 
 
 def test_chunks_after_the_end_are_ignored(world: World) -> None:
-    world.sidecar(plan="fail")
-    ide = world.ide(eager=False)
-    ide.begin("p1", 1)
-    world.run()
-    while ide.pending:
-        ide.send_one()
-    ide.outbox.append(Chunk(push_id="p1", data=b"late", last=False))
+    (sidecar,), ide = halfway(world, "r1")
+    world.feed(DiskFailed("p1", "full"))
+    while sidecar.inbox:
+        sidecar.hear_one()
+    while sidecar.outbox:
+        world.deliver(sidecar)
+    assert ide.inbox
+    ide.send_one()
+    world.deliver(ide)
     world.run()
     assert ide.outcome.status == "failed"
     assert ide.connected
@@ -920,13 +923,15 @@ def test_a_question_is_answered_by_a_replica_that_has_the_tree(world: World) -> 
     first, second = world.sidecar("r1"), world.sidecar("r2", tree=ref(5))
     ide = world.ide()
     world.run()
-    questions: list[GetManifest | GetSignatures] = []
-    second.hear = lambda message: questions.append(message)  # type: ignore[method-assign,arg-type]
+    questions: list[Message] = []
+    second.hear = questions.append  # type: ignore[method-assign,assignment]
     ide.say(GetManifest(request=4, tree=ref(5)))
     ide.say(GetSignatures(request=5, tree_id=ref(5).tree_id, paths=(b"a",)))
     world.run()
     assert kinds(first) == [Welcome]
-    for question, last in ((questions[0], False), (questions[1], True), (questions[0], True)):
+    for number, last in ((0, False), (1, True), (0, True)):
+        question = questions[number]
+        assert isinstance(question, GetManifest | GetSignatures)
         second.say(Answer(request=question.request, data=b"x", last=last))
     world.run()
     answers = [(m.request, m.last) for m in ide.heard if isinstance(m, Answer)]
@@ -985,11 +990,11 @@ def raw(world: World, end: Ide | Sidecar, *messages: object) -> None:
     world.run()
 
 
-def closed(end: Ide | Sidecar) -> tuple[int, str]:
+def closed(end: Ide | Sidecar) -> tuple[str, str]:
     assert not end.connected
     assert end.closed is not None
     assert isinstance(end.heard[-1], Error)
-    return end.heard[-1].code, end.heard[-1].message  # type: ignore[return-value]
+    return end.heard[-1].code, end.heard[-1].message
 
 
 @pytest.mark.parametrize(
@@ -1046,7 +1051,7 @@ def test_a_replica_that_breaks_the_protocol_in_a_push_is_closed_and_the_push_und
     (first, second), ide = on_trial(world, "r1", "r2")
     raw(world, first, Staged(push_id="p1"))
     assert closed(first)[0] == "bad_message"
-    world.wait(150)
+    world.wait(200)
     assert ide.outcome.status == "rolled_back"
     assert second.trial is None
 
@@ -1067,7 +1072,7 @@ def test_a_replica_may_not_answer_what_was_not_asked(world: World) -> None:
 
 @pytest.mark.parametrize("side", ["ide", "sidecar"])
 def test_without_a_common_version_nobody_is_welcome(world: World, side: str) -> None:
-    end: Ide | Sidecar = world.ide() if side == "ide" else world.sidecar()
+    end: Ide | Sidecar = world.ide(greet=False) if side == "ide" else world.sidecar(greet=False)
     hello = end.outbox.pop()
     assert isinstance(hello, Hello)
     raw(world, end, replace(hello, versions=(7,)))
@@ -1084,7 +1089,7 @@ def test_garbage_closes_the_connection(world: World) -> None:
 
 
 def test_who_does_not_say_hello_is_closed(world: World) -> None:
-    ide = world.ide()
+    ide = world.ide(greet=False)
     ide.outbox.clear()
     world.wait(10)
     assert closed(ide)[0] == "timeout"

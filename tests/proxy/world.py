@@ -158,6 +158,7 @@ class Sidecar(End):
     deadline: float | None = None
     verdict: Tried | None = None
     received: list[bytes] = field(default_factory=list)
+    unsaid: list[Message] = field(default_factory=list)
 
     @property
     def state(self) -> ReplicaState:
@@ -171,8 +172,16 @@ class Sidecar(End):
             results=self.results,
         )
 
+    def say(self, message: Message) -> None:
+        """Between Hello and Welcome nothing may be said: it waits."""
+        if self.connection and self.link.step is Step.GREETED:
+            self.unsaid.append(message)
+        else:
+            super().say(message)
+
     def connect(self) -> Sidecar:
         self.open()
+        self.unsaid.clear()
         self.words = None if self.trial is None else self.words
         self.say(Hello(versions=VERSIONS, software="test", replica=self.state))
         return self
@@ -184,7 +193,9 @@ class Sidecar(End):
         match message:
             case Welcome():
                 if self.verdict is not None and self.trial is not None:
-                    self.say(self.verdict)
+                    self.unsaid.insert(0, self.verdict)
+                while self.unsaid:
+                    self.say(self.unsaid.pop(0))
             case Stage():
                 self.words, self.received = message, []
                 assert message.base == self.tree, "a batch for another tree"
@@ -378,6 +389,7 @@ class World:
         self._staged: dict[str, set[str]] = {}
         self._keeping: set[str] = set()
         self._next = 1
+        self._pumping = False
         self.deployment = self._deploy(chain)
 
     def _deploy(self, chain: Chain | None) -> Deployment:
@@ -393,16 +405,22 @@ class World:
 
     # -- making it ---------------------------------------------------------------------------------------------------
 
-    def sidecar(self, name: str = "r1", *, plan: str = "healthy", tree: TreeRef = IMAGE) -> Sidecar:
+    def sidecar(
+        self, name: str = "r1", *, plan: str = "healthy", tree: TreeRef = IMAGE, greet: bool = True
+    ) -> Sidecar:
         history = (HistoryEntry(push_id=GENERATION_0, generation=0, tree=tree),)
         sidecar = Sidecar(self, Side.SIDECAR, name=name, plan=plan, tree=tree, history=history)
-        self.all.append(sidecar)
-        return sidecar.connect()
+        self.all.append(sidecar.connect())
+        if greet:
+            self.run()
+        return sidecar
 
-    def ide(self, *, eager: bool = True) -> Ide:
+    def ide(self, *, eager: bool = True, greet: bool = True) -> Ide:
         ide = Ide(self, Side.IDE, eager=eager)
-        self.all.append(ide)
-        return ide.connect()
+        self.all.append(ide.connect())
+        if greet:
+            self.run()
+        return ide
 
     def open(self, end: End) -> int:
         connection, self._next = self._next, self._next + 1
@@ -518,20 +536,25 @@ class World:
 
     def _pump(self) -> None:
         """What the relays can send goes on the wires."""
-        for connection, (relay, done) in list(self.relays.items()):
-            content = relay.content
-            chunks = (
-                self.stored[content.name] if isinstance(content, Stored) else self.spools.get(content, [])
-            )
-            if connection not in self.ends:
+        while not self._pumping and (connection := next(self._sendable(), 0)):
+            self._pumping = True
+            relay, done = self.relays[connection]
+            chunk = replace(self._content(relay)[done], push_id=relay.push_id)
+            self.relays[connection] = (relay, done + 1)
+            if chunk.last:
                 del self.relays[connection]
-            elif done < len(chunks):
-                chunk = replace(chunks[done], push_id=relay.push_id)
-                self.relays[connection] = (relay, done + 1)
-                if chunk.last:
-                    del self.relays[connection]
-                self._inbox(connection).append(chunk)
-                self.feed(Relayed(connection, relay.push_id, chunk.last))
+            self._inbox(connection).append(chunk)
+            self.feed(Relayed(connection, relay.push_id, chunk.last))
+            self._pumping = False
+
+    def _sendable(self) -> Iterator[int]:
+        for connection, (relay, done) in self.relays.items():
+            if connection in self.ends and done < len(self._content(relay)):
+                yield connection
+
+    def _content(self, relay: Relay) -> list[Chunk]:
+        content = relay.content
+        return self.stored[content.name] if isinstance(content, Stored) else self.spools.get(content, [])
 
     # -- what must always hold ---------------------------------------------------------------------------------------
 

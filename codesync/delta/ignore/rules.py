@@ -137,12 +137,15 @@ class Rules:
         home = os.path.expanduser("~") if home is None else home
         real = os.path.realpath(os.fsdecode(root))
         rules = cls(real, Places(home, config_home or os.path.join(home, ".config")))
-        with rules.opened(b"") as directory:
-            if directory is None:
-                raise ScanError(f"cannot read the ignore rules of {real}: it is no directory; check the path")
+        try:
             rules.above = _above(rules)
-            text = read(_OWN_FILE, directory, follow=False)
-            rules.own = compile_patterns(text, fold=rules.above.repository.fold) if text else None
+            with rules.opened(b"") as directory:
+                text = read(_OWN_FILE, directory, follow=False) if directory is not None else None
+        except OSError as error:
+            raise ScanError(
+                f"cannot read the ignore rules of {real}: {error.strerror}; check the path"
+            ) from error
+        rules.own = compile_patterns(text, fold=rules.above.repository.fold) if text else None
         return rules
 
     def ignored(self, path: bytes, is_directory: bool) -> bool:

@@ -59,36 +59,39 @@ def path_regex(glob: bytes, fold: bool) -> bytes:
 
 
 class _Translation:
-    """Goes through `glob` once; `at` is the next byte to translate."""
+    """Goes through `glob` once; `at` is the next byte to translate, `parts` what has come of it."""
 
     def __init__(self, glob: bytes, *, fold: bool) -> None:
         self.glob = glob
         self.fold = fold
         self.at = 0
+        self.parts: list[bytes] = []
+        self.star: int | None = None  # which part is a star of this path component
 
     def regex(self) -> bytes:
-        parts = []
         while self.at < len(self.glob):
             byte = self.glob[self.at : self.at + 1]
             if byte == b"*":
-                parts.append(self._stars())
+                self._stars()
             elif byte == b"?":
                 self.at += 1
-                parts.append(rb"[^/]")
+                self.parts.append(rb"[^/]")
             elif byte == b"[":
                 self.at += 1
-                parts.append(self._class())
+                self.parts.append(self._class())
             else:
-                parts.append(re.escape(self._literal()))
-        return b"".join(parts)
+                self._literal()
+        return b"".join(self.parts)
 
-    def _literal(self) -> bytes:
+    def _literal(self) -> None:
         """The byte at hand; behind a backslash the next one, whose case git leaves alone."""
         escaped = self.glob[self.at] == 0x5C
         byte = bytes([self._escaped()])
-        return byte if escaped or not self.fold else byte.lower()
+        if byte == b"/":
+            self.star = None
+        self.parts.append(re.escape(byte if escaped or not self.fold else byte.lower()))
 
-    def _stars(self) -> bytes:
+    def _stars(self) -> None:
         start = self.at
         while self.glob[self.at : self.at + 1] == b"*":
             self.at += 1
@@ -97,11 +100,20 @@ class _Translation:
             rest[:1] in {b"", b"/"} or rest == b"\\/"
         )
         if self.at - start < 2 or not whole:
-            return rb"[^/]*"
-        if rest[:1] == b"/":
+            self._star()
+        elif rest[:1] == b"/":
             self.at += 1
-            return rb"(?:.*/)?"
-        return rb".*"
+            self.parts.append(rb"(?:.*/)?")
+        else:
+            self.parts.append(rb".*")
+
+    def _star(self) -> None:
+        """What stands between two stars may as well be taken where it first occurs; else matching could take forever."""
+        if self.star is not None:
+            self.parts[self.star] = rb"(?>[^/]*?"
+            self.parts.append(rb")")
+        self.star = len(self.parts)
+        self.parts.append(rb"[^/]*")
 
     def _class(self) -> bytes:
         """What a bracket expression matches, worked out for each byte; a slash it never does."""

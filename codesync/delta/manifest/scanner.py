@@ -90,7 +90,7 @@ class _Scan:
 
     def run(self, rules: Rules | None) -> Manifest:
         try:
-            self._list(os.dup(self.root.fd), b"", rules.above if rules else None, None)
+            self._list(self.root.open_directory(b""), b"", rules.above if rules else None, None)
             while self.stack:
                 self._step(self.stack[-1])
         except OSError as error:
