@@ -6,5 +6,6 @@ import sys
 from codesync.launcher import main
 
 status = main(sys.argv[1:])
-sys.stderr.flush()
+if sys.stderr is not None:
+    sys.stderr.flush()
 os._exit(status)  # threads may still be reading what a daemon of the application holds open

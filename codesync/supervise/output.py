@@ -75,11 +75,12 @@ class Tail:
 
     def lines(self) -> list[str]:
         """The lines, oldest first, unfinished ones last; bytes that are no UTF-8 replaced."""
+        parts = []
         with self._lock:
-            parts = [_Lines(part.lines) for part in self._streams.values()]
-            for place, (copy, part) in enumerate(zip(parts, self._streams.values()), self._count + 1):
+            for place, part in enumerate(self._streams.values(), self._count + 1):
+                parts.append(_Lines(part.lines))
                 if part.unfinished:
-                    copy.append(place, part.unfinished)
+                    parts[-1].append(place, part.unfinished)
         self._bound(parts)
         merged = sorted(line for part in parts for line in part.lines)
         return [line.decode("utf-8", "replace").rstrip("\r") for _, line in merged]

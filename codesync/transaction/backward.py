@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .attributes import set_mode, set_mtime, set_owner, where_permitted
-from .change import ATTRIBUTES, DIRECTORY, FILE, parent_of
-from .errors import TransactionError, UnsafePath, failed
+from .change import DIRECTORY, FILE, Change, parent_of
+from .errors import TransactionError, failed
 from .forward import GONE, loosen
 from .pyc import forget_bytecode
 
@@ -34,39 +34,52 @@ class Backward:
         self._journal = journal
         self._names = staging.names()
         self._fresh = journal.fresh()
+        self._stuck: set[bytes] = set()  # where something placed could not be taken back
         self._first: TransactionError | None = None
 
     def run(self) -> None:
         """Take back, make room, restore, adjust."""
         steps, directories = self._journal.steps, self._journal.directories
-        placed = [step for step in steps if step.places and step.new_name not in self._names]
-        fresh = [step.change.path for step in placed if step.change.kind == DIRECTORY]
-        loosen(self._root, [*(path for path, _ in directories), *fresh])
-        for step in placed:
-            self._try(self._forget_bytecode, step.change.path, step)
-        for step in reversed(placed):
-            if self._taken(step):
-                self._try(self._take_back, step.change.path, step)
+        self._take_all_back([step for step in steps if step.places and step.new_name not in self._names])
         for path, old in directories:
-            self._try(self._ensure, path, (path, old))
+            self._try(self._ensure, path, path, old)
         for step in steps:
             if step.saves and step.old_name in self._names:
                 self._try(self._restore, step.change.path, step)
         for step in steps:
-            if step.change.kind == ATTRIBUTES and not step.on_directory:
-                self._try(self._adjust, step.change.path, step)
+            if step.adjusts and step.old is not None:
+                self._try(self._adjust, step.change.path, step.change, step.old)
         for path, old in reversed(directories):
-            self._try(self._finish, path, (path, old))
+            self._try(self._finish, path, path, old)
         if self._first:
-            raise self._first
+            text = f"{self._first}; everything else is put back, and recover tries again"
+            raise TransactionError(text, self._first.path) from self._first
 
-    def _try(self, action: Callable[..., None], path: bytes, argument: object) -> None:
+    def _try(self, action: Callable[..., None], path: bytes, *arguments: object) -> bool:
+        """Do it; False if that failed. What depends on a failure is left for another time."""
+        if any(path == stuck or path.startswith(stuck + b"/") for stuck in self._stuck):
+            return False
         try:
-            action(argument)
+            action(*arguments)
         except OSError as error:
             self._first = self._first or failed(path, "put back", error)
         except TransactionError as error:
             self._first = self._first or error
+        else:
+            return True
+        return False
+
+    def _take_all_back(self, placed: list[Step]) -> None:
+        """What is not in the staging directory is in the tree: take it back, deepest first."""
+        directories = [path for path, _ in self._journal.directories]
+        directories += [step.change.path for step in placed if step.change.kind == DIRECTORY]
+        for path in directories:
+            self._try(loosen, path, self._root, [path])
+        for step in placed:
+            self._try(self._forget_bytecode, step.change.path, step)
+        for step in reversed(placed):
+            if self._taken(step) and not self._try(self._take_back, step.change.path, step):
+                self._stuck.add(step.change.path)
 
     def _forget_bytecode(self, step: Step) -> None:
         """What Python compiled from our file must not be taken for the old one's."""
@@ -75,7 +88,7 @@ class Backward:
             forget_bytecode(self._root, step.change.path)
 
     def _taken(self, step: Step) -> bool:
-        """Whether a placed thing is to be taken back: not what goes with its directory, nor what the old file replaces."""
+        """Not what goes with its directory, nor what the old file replaces in one rename."""
         return parent_of(step.change.path) not in self._fresh and (
             step.change.kind == DIRECTORY or not step.saves
         )
@@ -84,13 +97,11 @@ class Backward:
         try:
             self._staging.move_in(step.change.path, step.new_name)
         except GONE:
-            os.close(
-                self._staging.create(step.new_name)
-            )  # so that a second run does not take what this one restores
+            # or else a second run would take away what this one restores
+            os.close(self._staging.create(step.new_name))
 
-    def _ensure(self, entry: tuple[bytes, Old]) -> None:
+    def _ensure(self, path: bytes, old: Old) -> None:
         """An old directory is there, whoever removed it since, or one above it, or put something else there."""
-        path, old = entry
         end = 0
         while end >= 0:
             end = path.find(b"/", end + 1)
@@ -125,20 +136,16 @@ class Backward:
         self._names.add(b"x%d" % number)
         self._staging.move_in(path, b"x%d" % number)
 
-    def _adjust(self, step: Step) -> None:
-        change, old = step.change, step.old
-        if old is None:
-            return
+    def _adjust(self, change: Change, old: Old) -> None:
         try:
             if change.mode is not None:
                 set_mode(self._root, change.path, old.mode)
             if change.mtime_ns is not None:
                 set_mtime(self._root, change.path, old.mtime_ns)
-        except (FileNotFoundError, NotADirectoryError, UnsafePath):
-            return
+        except GONE:
+            return  # it was not ours to save
 
-    def _finish(self, entry: tuple[bytes, Old]) -> None:
-        path, old = entry
+    def _finish(self, path: bytes, old: Old) -> None:
         with where_permitted():
             if stat.S_IMODE(self._root.lstat(path).st_mode) != old.mode:
                 set_mode(self._root, path, old.mode)

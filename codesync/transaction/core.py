@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from .backward import Backward
-from .change import ATTRIBUTES, FILE, Change
+from .change import FILE, Change
 from .errors import TransactionError, Unfinished, UnsafePath, VerificationError, explained, failed, shown
 from .forward import GONE, Forward
 from .journal import Journal
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Self  # novm: only for the type checker
 
 _BUFFER = 1 << 20
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TRIES = 3
 
 
@@ -95,7 +95,8 @@ class Transaction:
     def copy(self, change: Change, source: BinaryIO) -> None:
         """`create` and fill it from a stream."""
         with self.create(change) as file:
-            shutil.copyfileobj(source, file, _BUFFER)
+            for data in iter(lambda: source.read(_BUFFER), b""):
+                file.write(data)
 
     def adopt(self, change: Change, path: str) -> None:
         """Take the file at `path` as the content of a FILE: renamed in, unread, where it may be; else copied (and verified)."""
@@ -107,7 +108,7 @@ class Transaction:
             if status.st_size != change.size:
                 raise _other_size(change, path)
             if status.st_nlink > 1 or not self._renamed_in(change, path):
-                with open(path, "rb") as source:
+                with os.fdopen(os.open(path, _READ), "rb") as source:
                     self.copy(change, source)
 
     def _renamed_in(self, change: Change, path: str) -> bool:
@@ -123,9 +124,7 @@ class Transaction:
         """Take a DIRECTORY, SYMLINK, ATTRIBUTES or DELETE."""
         change.check()
         if change.kind == FILE:
-            raise TransactionError(
-                f"{shown(change.path)}: a file comes by create, copy or adopt", change.path
-            )
+            raise TransactionError(f"{shown(change.path)} is a file: use create, copy or adopt", change.path)
         self._claim(change)
 
     def _expect_file(self, change: Change) -> None:
@@ -136,14 +135,11 @@ class Transaction:
     def _claim(self, change: Change) -> bytes:
         """Enter a change; the name of its staged file."""
         self._expect(None, "staged to")
-        if change.path in self._changes:
-            raise TransactionError(
-                f"{shown(change.path)} is changed twice; send one change for a path", change.path
-            )
-        if belongs_to_staging(self._staging.root, change.path):
-            raise UnsafePath(
-                f"{shown(change.path)} leads into a staging directory; leave it out", change.path
-            )
+        path = change.path
+        if path in self._changes:
+            raise TransactionError(f"{shown(path)} is changed twice; send one change for a path", path)
+        if belongs_to_staging(self._staging.root, path):
+            raise UnsafePath(f"{shown(path)} leads into a staging directory; leave it out", path)
         self._changes[change.path] = change
         self._numbers[change.path] = self._count
         self._count += 1
@@ -157,10 +153,8 @@ class Transaction:
 
     def _expect(self, state: bytes | None, what: str) -> None:
         if self._state != state:
-            now = (self._state or b"staging").decode("ascii")
-            raise TransactionError(
-                f"transaction {self.id} cannot be {what}: it is {now} already; begin a new one"
-            )
+            now = "not renamed yet" if self._state is None else self._state.decode("ascii") + " already"
+            raise TransactionError(f"transaction {self.id} cannot be {what}: it is {now}")
 
     # ---- the change itself
 
@@ -216,9 +210,8 @@ class Transaction:
         stays for `recover`.
         """
         if self._state == KEPT:
-            raise TransactionError(
-                f"transaction {self.id} is kept and cannot be undone; push the old tree instead"
-            )
+            text = f"transaction {self.id} is kept and cannot be undone; make the old tree in a new one"
+            raise TransactionError(text)
         if self._state == UNDONE:
             return
         for file in list(self._open.values()):
@@ -307,9 +300,7 @@ def go_backward(staging: Staging, journal: Journal) -> None:
     state = staging.state()
     if state in (JOURNAL, RENAMED):
         staging.enter(state, UNDOING)
-        with contextlib.suppress(
-            OSError
-        ):  # a disk that cannot sync must not keep the old tree from coming back
+        with contextlib.suppress(OSError):  # what cannot sync must not keep the old tree from coming back
             staging.sync(staging.fd)
     Backward(staging, journal).run()
     sync_tree(staging, journal)
@@ -331,9 +322,7 @@ def finish_kept(staging: Staging, journal: Journal, retire: Callable[[bytes, str
 def sync_tree(staging: Staging, journal: Journal) -> None:
     """The directories whose names changed, and the files whose attributes did, to the disk."""
     paths = [path for path, _ in journal.directories]
-    paths += [
-        step.change.path for step in journal.steps if step.change.kind == ATTRIBUTES and not step.on_directory
-    ]
+    paths += [step.change.path for step in journal.steps if step.adjusts]
     paths += sorted(journal.fresh())
     staging.sync_each(len(paths), _places(staging.root, paths))
 

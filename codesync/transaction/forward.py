@@ -58,7 +58,7 @@ class Forward:
             if step.places and step.new_name in self._names:
                 self._try(self._place, step)
         for step in self._journal.steps:
-            if step.change.kind == ATTRIBUTES and not step.on_directory:
+            if step.adjusts:
                 self._try(self._adjust, step)
         self._directories()
 

@@ -71,6 +71,11 @@ class Step(NamedTuple):
         return self.old is not None and not self.on_directory and self.change.kind != ATTRIBUTES
 
     @property
+    def adjusts(self) -> bool:
+        """Whether only mode and mtime of something change; a directory's are seen to with all directories'."""
+        return self.change.kind == ATTRIBUTES and not self.on_directory
+
+    @property
     def removes_directory(self) -> bool:
         """Whether a directory has to go."""
         return self.on_directory and self.change.kind in (DELETE, FILE, SYMLINK)

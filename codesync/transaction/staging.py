@@ -57,9 +57,7 @@ class Staging:
         with _closed_on_error(_open_directory(root, name)) as fd:
             try:
                 if not _is_ours(fd):
-                    raise UnsafePath(
-                        "the staging directory was exchanged by another user; nothing was staged", name
-                    )
+                    raise UnsafePath("another user exchanged the staging directory; nothing is staged", name)
                 return cls(root, name, fd, _born(fd))
             except BaseException:
                 sweep(root, name)
@@ -122,9 +120,8 @@ class Staging:
 
     def read(self, state: bytes) -> bytes:
         """The journal's bytes."""
-        with os.fdopen(
-            os.open(state, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd), "rb"
-        ) as file:
+        fd = os.open(state, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        with os.fdopen(fd, "rb") as file:
             return file.read()
 
     def enter(self, old: bytes, new: bytes) -> None:
@@ -285,9 +282,9 @@ def _root_as_it_was(root: Root) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(PermissionError):
-            os.utime(root.fd, ns=(before.st_atime_ns, before.st_mtime_ns))
             if mode & 0o300 != 0o300:
                 os.fchmod(root.fd, mode)
+            os.utime(root.fd, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _empty(fd: int, spared: set[bytes | None]) -> None:

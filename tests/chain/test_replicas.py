@@ -64,3 +64,22 @@ def test_a_replica_that_comes_later_is_brought_up_to_date(chain: Chain) -> None:
     chain.start_launcher("two")
     chain.wait_answer("second", "two")
     assert tree_of(chain.replicas["two"].app) == tree_of(chain.source)
+
+
+def test_replicas_keep_what_only_their_own_image_has(chain: Chain) -> None:
+    chain.start("one")
+    (chain.image / "only-here.txt").write_text("of the second image\n")
+    chain.add_replica("two")
+    chain.start_sidecar("two")
+    chain.start_launcher("two")
+    chain.wait_ready(2)
+    for text in ("first", "second"):
+        chain.write("content.py", content(text))
+        assert chain.push().status == "healthy"
+    for replica in chain.replicas.values():
+        assert replica.ask() == "second"
+    assert not (chain.replicas["one"].app / "only-here.txt").exists()
+    assert (chain.replicas["two"].app / "only-here.txt").exists()
+    assert chain.rollback().status == "healthy"
+    chain.wait_answer("first", "one")
+    chain.wait_answer("first", "two")

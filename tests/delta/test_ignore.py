@@ -1,7 +1,9 @@
 """Which paths count, with real git as the judge of every pattern."""
 
+import fnmatch
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesync.delta.ignore import Rules
+from codesync.delta.ignore.patterns import compile_patterns
+from codesync.delta.ignore.wildmatch import basename_regex
 from codesync.delta.manifest import scan
 from tests.delta.gitrepo import Git, write
 
@@ -140,6 +144,19 @@ def test_bracket_expressions_hold_the_very_bytes_that_they_hold_for_git(git: Git
         for glob in globs:
             write(root, {b".gitignore": glob + b"\n"})
             assert git.counted(root) == git.listed(root), (glob, fold)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab*?", max_size=10), st.text("ab", max_size=12))
+def test_many_stars_match_as_they_do_in_any_shell(glob: str, name: str) -> None:
+    found = re.fullmatch(basename_regex(glob.encode(), fold=False), name.encode(), re.DOTALL)
+    assert (found is not None) is fnmatch.fnmatchcase(name, glob)
+
+
+def test_many_stars_do_not_take_forever() -> None:
+    patterns = compile_patterns(b"*a" * 60 + b"b\n" + b"d/" + b"*a" * 60 + b"b\n")
+    name = b"a" * 250
+    assert patterns.verdict(name, b"d/" + name, is_directory=False) is None
 
 
 # ------------------------------------------------------------------------------------------------ anything at all

@@ -537,9 +537,11 @@ def test_an_ignore_file_that_may_not_be_read_is_an_error_that_names_it(git: Git,
         scan(str(root), rules=git.rules(root))
 
 
-def test_a_root_that_is_missing_is_an_error(git: Git, tmp_path: Path) -> None:
-    with pytest.raises(ScanError, match="check the path"):
-        git.rules(tmp_path / "missing")
+def test_a_root_that_is_no_directory_is_an_error(git: Git, tmp_path: Path) -> None:
+    write(tmp_path, {b"file": b""})
+    for name in ("missing", "file"):
+        with pytest.raises(ScanError, match=rf"{name}.*check the path"):
+            git.rules(tmp_path / name)
 
 
 # ------------------------------------------------------------------------------------------------ asking about paths

@@ -448,6 +448,8 @@ class World:
         for command in self.deployment.receive(event, self.now):
             self.commands.append(command)
             self._do(command)
+        due = self.deployment.next_deadline
+        assert due is None or due > self.now or not isinstance(event, Woken), "a wait that does not end"
         self._pump()
 
     def run(self) -> None:
@@ -484,6 +486,16 @@ class World:
             self.run()
             if self.now >= end:
                 return
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass with nothing delivered."""
+        end = self.now + seconds
+        while self.now < end:
+            due = self.deployment.next_deadline
+            self.now = end if due is None else min(end, max(due, self.now))
+            self.feed(Woken())
+            for sidecar in self.sidecars:
+                sidecar.tick()
 
     @property
     def sidecars(self) -> Iterator[Sidecar]:
@@ -594,13 +606,16 @@ class World:
             assert not unsure, f"keep though {unsure} did not say healthy"
         elif isinstance(message, Outcome):
             self._staged.pop(message.push_id, None)
-            known = self.outcomes.setdefault(message.push_id, message)
-            assert known == message, "two outcomes of one push"
-            self._check_outcome(message)
+            if message.push_id not in self.outcomes:
+                self.outcomes[message.push_id] = message
+                self._check_outcome(message)
+            assert self.outcomes[message.push_id] == message, "two outcomes of one push"
 
     def _check_outcome(self, outcome: Outcome) -> None:
         have = {s.name for s in self.sidecars if any(entry.push_id == outcome.push_id for entry in s.history)}
         told = {report.id for report in outcome.replicas if report.status in KEPT_STATUSES}
         assert told <= have, f"{told} are said to have kept it, {have} have"
+        undone = {report.id for report in outcome.replicas if report.status == "rolled_back"}
+        assert not undone & have, f"{undone} are said to have undone it, {have} have it"
         if outcome.status in KEPT_STATUSES:
             assert told == {report.id for report in outcome.replicas}

@@ -14,6 +14,7 @@ import pytest
 
 from codesync.transaction import Recovery, TransactionError, recover
 from tests.transaction.trees import (
+    FOREVER,
     Counter,
     Tree,
     build,
@@ -154,13 +155,13 @@ def test_where_hard_links_are_forbidden_it_is_no_different(
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS)
 
 
-def failing(step: int, *, onwards: bool = False) -> Counter:
+def failing(step: int, many: int = 1) -> Counter:
     error = ERRORS[step % len(ERRORS)]
 
     def fail() -> None:
         raise OSError(error, os.strerror(error))
 
-    return Counter(step, fail, reading=True, onwards=onwards)
+    return Counter(step, fail, many=many, reading=True)
 
 
 def test_whichever_system_call_fails_the_tree_is_put_back_and_the_error_raised(root: bytes) -> None:
@@ -193,15 +194,16 @@ def _fails(root: bytes) -> bool:
 
 
 @pytest.mark.parametrize("action", [keep, undo])
-def test_a_disk_that_fails_for_good_is_recovered_when_it_works_again(
-    root: bytes, action: Callable[[bytes], None]
+@pytest.mark.parametrize("many", [2, 3, 7, 20, FOREVER])
+def test_a_disk_that_fails_for_a_while_is_recovered_when_it_works_again(
+    root: bytes, action: Callable[[bytes], None], many: int
 ) -> None:
-    for step in itertools.count(1, 5):
+    for step in itertools.count(1 + many % 4, 4):
         fresh(root)
-        counter = failing(step, onwards=True)
+        counter = failing(step, many)
         with counter.installed(), contextlib.suppress(TransactionError):
             action(root)
-        judged(root, recover(root, lambda id: True))
+        judged(root, recover(root, lambda id: many % 2 > 0))
         assert stagings_in(root) == []
         if counter.calls < step:
             break

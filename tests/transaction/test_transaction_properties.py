@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from tests.transaction.trees import (
     place,
     read,
     staged,
+    stagings_in,
     without_root,
 )
 
@@ -102,6 +104,50 @@ def test_two_deaths_leave_the_old_tree_or_the_new_one(
             assert tree == without_root(new if found[0].outcome == "kept" else old)
         elif not died:
             assert tree == without_root(old if undo else new)
+
+
+MISCHIEF = st.lists(
+    st.tuples(st.integers(0, 20), st.sampled_from(["remove", "file", "link", "directory"])), max_size=6
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(trees(), trees(), MISCHIEF, st.tuples(st.integers(1, 120), st.integers(1, 60)))
+def test_whatever_a_trial_did_and_whoever_died_what_was_changed_is_put_back(
+    old: Tree, new: Tree, mischief: list[tuple[int, str]], deaths: tuple[int, int]
+) -> None:
+    with place() as where:
+        root = os.path.join(where, b"root")
+        build(root, old)
+        transaction = staged(root, old, new)
+        transaction.rename()
+        for which, what in mischief:
+            _meddle(root, sorted(new)[which % len(new)], what)
+        if dead_at(deaths[0], transaction.undo):
+            dead_at(deaths[1], lambda: recover(root))
+            recover(root)
+        tree = read(root)
+        assert stagings_in(root) == []
+        for path, node in old.items():
+            if node.kind != "d" and (path not in new or new[path][:1] + new[path][3:] != node[:1] + node[3:]):
+                assert tree[path] == node
+        assert not {path for path in tree if path in new and path not in old}
+
+
+def _meddle(root: bytes, path: bytes, what: str) -> None:
+    """What an application might do: remove something, or put something of another kind there."""
+    where = os.path.join(root, path)
+    parent = os.path.dirname(where)
+    if not path or not os.path.lexists(where) or os.path.realpath(parent) != parent:
+        return
+    if os.path.isdir(where) and not os.path.islink(where):
+        shutil.rmtree(where)
+    else:
+        os.unlink(where)
+    if what != "remove":
+        build(
+            root, {path: {"file": file(b"theirs"), "link": link(b".."), "directory": directory(0o500)}[what]}
+        )
 
 
 def test_a_child_that_fails_is_noticed() -> None:

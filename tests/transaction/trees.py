@@ -190,13 +190,12 @@ READING = ("fstat", "stat", "listdir")
 
 
 class Counter:
-    """Wraps the os module's functions: before call number `at` (and those after it, with `onwards`) it does `act`."""
+    """Wraps the os module's functions: before each of `many` calls from number `at` on it does `act`."""
 
-    def __init__(
-        self, at: int, act: Callable[[], None], *, reading: bool = False, onwards: bool = False
-    ) -> None:
+    def __init__(self, at: int, act: Callable[[], None], *, many: int = 1, reading: bool = False) -> None:
         self.calls = 0
-        self._at, self._act, self._reading, self._onwards = at, act, reading, onwards
+        self._chosen = range(at, at + many)
+        self._act, self._reading = act, reading
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
@@ -207,13 +206,16 @@ class Counter:
 
     def _wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
-            only_reads = call is OPEN and not args[1] & os.O_CREAT and not self._reading
-            self.calls += not only_reads
-            if not only_reads and (self.calls == self._at or (self._onwards and self.calls > self._at)):
-                self._act()
+            if self._reading or call is not OPEN or args[1] & os.O_CREAT:
+                self.calls += 1
+                if self.calls in self._chosen:
+                    self._act()
             return call(*args, **kwargs)
 
         return counted
+
+
+FOREVER = 1 << 60
 
 
 def kill_oneself() -> None:
@@ -245,7 +247,7 @@ def dead_at(step: int, action: Callable[[], object]) -> bool:
     def die() -> None:
         raise Dead
 
-    with Counter(step, die, onwards=True).installed(), contextlib.suppress(Dead):
+    with Counter(step, die, many=FOREVER).installed(), contextlib.suppress(Dead):
         action()
         return False
     return True

@@ -10,6 +10,7 @@ The directories of a tree are walked by `Level`s. A directory without rules of i
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -140,7 +141,9 @@ class Rules:
         try:
             rules.above = _above(rules)
             with rules.opened(b"") as directory:
-                text = read(_OWN_FILE, directory, follow=False) if directory is not None else None
+                if directory is None:
+                    raise NotADirectoryError(errno.ENOTDIR, "it is no directory")
+                text = read(_OWN_FILE, directory, follow=False)
         except OSError as error:
             raise ScanError(
                 f"cannot read the ignore rules of {real}: {error.strerror}; check the path"
