@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Literal
 
 from codesync.delta.manifest import Difference, Entry, Kind, Manifest, difference
@@ -84,13 +85,16 @@ def plan(
     target = {entry.path: entry for entry in replica}
     for entry in source:
         target[entry.path] = _merged(entry, replica.get(entry.path), modes)
-    for path in _deletes(source, replica, tracked, ignored, mirror=mirror):
+    deleted = _deletes(source, replica, tracked, ignored, mirror=mirror)
+    for path in deleted:
         del target[path]
-    _keep_parents(target, replica)
-    _refuse_clashes(target, source)
+    _keep_parents(target, replica, {path for path in deleted if replica[path].kind == Kind.DIRECTORY})
+    _refuse_clashes(target, {e.path for e in source if _takes_a_place(e, replica.get(e.path))})
     left_out = {skipped.path for skipped in source.skipped}
     still_tracked = frozenset(path for path in tracked if _covered(path, left_out))
-    return Plan(replica, Manifest.of(target.values()), tracked, frozenset(source.paths) | still_tracked)
+    # both trees have been checked, and nothing of them can clash any more
+    ordered = Manifest(tuple(sorted(target.values(), key=attrgetter("path"))))
+    return Plan(replica, ordered, tracked, frozenset(source.paths) | still_tracked)
 
 
 def _merged(new: Entry, old: Entry | None, modes: Modes) -> Entry:
@@ -140,25 +144,26 @@ def _parents(path: bytes) -> Iterable[bytes]:
         yield path
 
 
-def _keep_parents(target: dict[bytes, Entry], replica: Manifest) -> None:
+def _keep_parents(target: dict[bytes, Entry], replica: Manifest, deleted: set[bytes]) -> None:
     """A directory that still holds something known stays, whoever deleted it."""
-    for path in list(target):
-        for parent in _parents(path):
-            if parent in target:
-                break
+    for path in list(target) if deleted else ():
+        for parent in deleted.intersection(_parents(path)):
             target[parent] = replica[parent]
 
 
-def _refuse_clashes(target: dict[bytes, Entry], source: Manifest) -> None:
-    for path in target:
-        for parent in _parents(path):
-            if target[parent].kind != Kind.DIRECTORY and parent in source:
-                message = (
-                    f"{show(parent)} is no directory in the source, but on the replica it is one and holds "
-                    f"{show(path)}, which this push must not delete; rename {show(parent)}, or delete "
-                    f"{show(path)} where the application runs"
-                )
-                raise GuardError(message, override="", paths=(parent, path))
+def _takes_a_place(new: Entry, old: Entry | None) -> bool:
+    return old is not None and old.kind == Kind.DIRECTORY != new.kind
+
+
+def _refuse_clashes(target: dict[bytes, Entry], replaced: set[bytes]) -> None:
+    for path in target if replaced else ():
+        for parent in replaced.intersection(_parents(path)):
+            message = (
+                f"{show(parent)} is no directory in the source, but on the replica it is one and holds "
+                f"{show(path)}, which this push must not delete; rename {show(parent)}, or delete "
+                f"{show(path)} where the application runs"
+            )
+            raise GuardError(message, override="", paths=(parent, path))
 
 
 def check_deletes(plan: Plan, source: Manifest, *, allow_mass_delete: bool) -> None:

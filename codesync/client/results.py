@@ -155,7 +155,8 @@ class PushResult:
             (step.get("stop", 0) + step.get("start", 0) for step in steps), default=0
         )
         self.timings_ms.health = max((step.get("health", 0) for step in steps), default=0)
-        return self.advise(outcome.error.message if outcome.error else "")
+        reasons = [replica.reason for replica in self.replicas if replica.status in ("rolled_back", "failed")]
+        return self.advise(outcome.error.message if outcome.error else next(filter(None, reasons), ""))
 
     def advise(self, reason: str = "") -> PushResult:
         """Set `next_step` by the status, after the reason where there is one."""

@@ -32,7 +32,6 @@ class Source:
             self._rules = Rules.for_root(self.root, config_home=self._config_home)
             cache = ManifestCache(str(self._cache_path))
             self.manifest = scan(self.root, rules=self._rules, cache=cache)
-            cache.save()
         except ScanError as error:
             raise UserError(f"{error}; check app_root") from error
         return self.manifest

@@ -77,11 +77,15 @@ def drifted(root: Root, change: Change, known: Mapping[bytes, Entry]) -> bool:
     if change.kind == ATTRIBUTES or _is_made(root, change):
         return False
     entry = known.get(change.path)
+    return _exists(root, change.path) if entry is None else not _is_made(root, put(entry))
+
+
+def _exists(root: Root, path: bytes) -> bool:
     try:
-        found = root.lstat(change.path)
+        root.lstat(path)
     except _GONE:
-        return entry is not None
-    return entry is None or not _is_like(root, entry, found.st_mode, found.st_size, found.st_mtime_ns)
+        return False
+    return True
 
 
 def _is_made(root: Root, change: Change) -> bool:
@@ -98,16 +102,6 @@ def _is_made(root: Root, change: Change) -> bool:
     return (
         change.kind == SYMLINK and stat.S_ISLNK(found.st_mode) and root.readlink(change.path) == change.target
     )
-
-
-def _is_like(root: Root, entry: Entry, mode: int, size: int, mtime_ns: int) -> bool:
-    if entry.kind == "d":
-        return stat.S_ISDIR(mode)
-    if entry.kind == "l":
-        return stat.S_ISLNK(mode) and root.readlink(entry.path) == entry.target
-    if not stat.S_ISREG(mode) or size != entry.size:
-        return False
-    return mtime_ns == entry.mtime_ns or _digest(root, entry.path) == entry.digest
 
 
 def _digest(root: Root, path: bytes) -> str:

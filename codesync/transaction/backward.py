@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from .attributes import set_mode, set_mtime, set_owner, where_permitted
 from .change import DIRECTORY, FILE, Change, parent_of
-from .errors import TransactionError, failed
-from .forward import GONE, loosen
+from .errors import GONE, TransactionError, failed
+from .forward import loosen
 from .pyc import forget_bytecode
 
 if TYPE_CHECKING:

@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from .backward import Backward
 from .change import FILE, Change
-from .errors import TransactionError, Unfinished, UnsafePath, VerificationError, explained, failed, shown
-from .forward import GONE, Forward
+from .errors import (
+    GONE,
+    TransactionError,
+    Unfinished,
+    UnsafePath,
+    VerificationError,
+    explained,
+    failed,
+    shown,
+)
+from .forward import Forward
 from .journal import Journal
 from .prepare import Preparation
 from .root import Root

@@ -73,6 +73,9 @@ class NotEmpty(TransactionError):
         self.children = tuple(children)
 
 
+GONE = (FileNotFoundError, NotADirectoryError, UnsafePath)  # nothing of the tree is at the path
+
+
 def failed(path: bytes, doing: str, error: OSError) -> TransactionError:
     """The operating system's refusal, in words that name the path."""
     reason = _REASONS.get(error.errno or 0) or os.strerror(error.errno or 0)

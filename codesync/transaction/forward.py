@@ -12,8 +12,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from .attributes import set_mode, set_mtime, where_permitted
-from .change import ATTRIBUTES, DELETE, DIRECTORY, tree_order
-from .errors import NotEmpty, UnsafePath, failed
+from .change import DELETE, DIRECTORY, FILE, SYMLINK, tree_order
+from .errors import GONE, NotEmpty, failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .root import Root
     from .staging import Staging
 
-GONE = (FileNotFoundError, NotADirectoryError, UnsafePath)
 _OWNER = 0o700
 
 
@@ -111,17 +110,12 @@ class Forward:
     # ---- directories, deepest first: setting one's mtime must come after everything in it
 
     def _directories(self) -> None:
-        changes = {
-            step.change.path: step
-            for step in self._journal.steps
-            if step.change.kind in (DIRECTORY, ATTRIBUTES)
-        }
-        replaced = {
-            step.change.path for step in self._journal.steps if step.removes_directory and step.places
-        }
-        known = {path: old for path, old in self._journal.directories if path not in replaced}
+        steps = {step.change.path: step for step in self._journal.steps}
+        known = dict(self._journal.directories)
         for path in sorted({*known, *self._journal.fresh()}, key=tree_order, reverse=True):
-            self._finish(path, known.get(path), changes.get(path))
+            step = steps.get(path)
+            if step is None or step.change.kind not in (FILE, SYMLINK):
+                self._finish(path, known.get(path), step)
 
     def _finish(self, path: bytes, old: Old | None, step: Step | None) -> None:
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .attributes import set_owner
 from .change import ATTRIBUTES, DELETE, DIRECTORY, FILE, SYMLINK, Change, parent_of, tree_order
-from .errors import NotEmpty, TransactionError, UnsafePath, failed, shown
+from .errors import GONE, NotEmpty, TransactionError, failed, shown
 from .journal import Journal, Old, Step
 from .root import Root, names_in
 
@@ -33,9 +33,7 @@ class Preparation:
         self._changes = changes
         self._numbers = numbers
         self._directories: dict[bytes, Old] = {}
-        self._fresh: dict[
-            bytes, Old
-        ] = {}  # directories to come, with the owner and set-group-id bit they inherit
+        self._fresh: dict[bytes, Old] = {}  # directories to come; owner and set-group-id bit are inherited
 
     def journal(self, id: str) -> Journal:
         """Check everything, then stage what is not staged yet and save what will be replaced."""
@@ -72,9 +70,7 @@ class Preparation:
             raise _parent_missing(path)
         old = None if path and parent in self._fresh else self._look(path)
         if old is None and change.kind == ATTRIBUTES:
-            raise TransactionError(
-                f"{shown(path)} is not there, its attributes cannot be set; send it whole", path
-            )
+            raise TransactionError(f"{shown(path)} is not there to get attributes; send it whole", path)
         return old
 
     def _parent_kind(self, parent: bytes) -> str:
@@ -86,7 +82,7 @@ class Preparation:
             return None
         try:
             return Old.of(self._root.lstat(path))
-        except (FileNotFoundError, NotADirectoryError, UnsafePath):
+        except GONE:
             return None  # what only a symlink leads to is not in this tree
 
     def _look(self, path: bytes) -> Old | None:
@@ -108,12 +104,8 @@ class Preparation:
         path, parent = step.change.path, parent_of(step.change.path)
         if step.old is not None and step.on_directory:
             self._directories[path] = step.old
-        if (
-            path
-            and step.change.kind != ATTRIBUTES
-            and parent not in self._fresh
-            and parent not in self._directories
-        ):
+        known = parent in self._fresh or parent in self._directories
+        if step.change.kind != ATTRIBUTES and not known:
             self._directories[parent] = Old.of(self._root.lstat(parent))
         if step.places and step.change.kind == DIRECTORY:
             above = self._heritage(parent)
@@ -168,27 +160,18 @@ class Preparation:
     def _dress(self, step: Step) -> None:
         """Owner, mode and mtime of what is to be put; a directory gets its own once it is filled."""
         fd, name, change, old = self._staging.fd, step.new_name, step.change, step.old
-        like = (
-            old
-            if old is not None and change.kind == old.kind == FILE
-            else self._heritage(parent_of(change.path))
-        )
+        replaces = old is not None and change.kind == old.kind == FILE
+        like = old if old is not None and replaces else self._heritage(parent_of(change.path))
         set_owner(fd, name, like.uid, like.gid)
         if change.kind == DIRECTORY:
             os.chmod(name, 0o700 | (like.mode & stat.S_ISGID), dir_fd=fd)
             return
         if change.kind == FILE:
-            mode = (
-                change.mode
-                if change.mode is not None
-                else (old.mode & 0o777 if like is old and old else 0o644)
-            )
-            os.chmod(name, mode, dir_fd=fd)
+            usual = like.mode & 0o777 if replaces else 0o644
+            os.chmod(name, usual if change.mode is None else change.mode, dir_fd=fd)
         if change.mtime_ns is not None:
             os.utime(name, ns=(change.mtime_ns, change.mtime_ns), dir_fd=fd, follow_symlinks=False)
 
 
 def _parent_missing(path: bytes) -> TransactionError:
-    return TransactionError(
-        f"{shown(path)} has no parent directory: parent missing; create it in the same transaction", path
-    )
+    return TransactionError(f"{shown(path)} cannot be put: parent missing; put its directory as well", path)

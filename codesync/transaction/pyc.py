@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from .change import DELETE, FILE, SYMLINK, Change, parent_of
-from .errors import UnsafePath
+from .errors import GONE, UnsafePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .root import Root
 
 _CACHE = b"__pycache__"
-_ABSENT = (FileNotFoundError, NotADirectoryError, UnsafePath)
 
 
 def bytecode(root: Root, changes: Iterable[Change]) -> list[Change]:
@@ -77,7 +76,7 @@ def forget_bytecode(root: Root, source: bytes) -> None:
         return
     try:
         status = root.lstat(source)
-    except _ABSENT:
+    except GONE:
         return
     mark = struct.pack("<II", int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
     for path in found:
@@ -106,5 +105,5 @@ def _children(root: Root, path: bytes) -> list[bytes]:
     """The paths in a directory; none when there is no such directory."""
     try:
         return [path + b"/" + name for name in root.scandir(path)]
-    except _ABSENT:
+    except GONE:
         return []

@@ -1,6 +1,14 @@
 """Code that does not run: the result tells, and the old code serves."""
 
 import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 from tests.chain.harness import Chain, content, tree_of
 
@@ -43,3 +51,39 @@ def test_the_crash_is_the_result_of_the_command_too(chain: Chain) -> None:
     told = json.loads(done.stdout)
     assert told["status"] == "rolled_back"
     assert any("ZeroDivisionError" in line for line in told["replicas"][0]["log_tail"])
+
+
+@contextmanager
+def small_disk(directory: Path, megabytes: int) -> Iterator[None]:
+    """A file system of its own at `directory`; its content moves there."""
+    aside = directory.with_name(directory.name + "-aside")
+    directory.rename(aside)
+    directory.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={megabytes}m"]
+    subprocess.run(["mount", *options, "codesync-test", str(directory)], check=True)
+    try:
+        shutil.copytree(aside, directory, dirs_exist_ok=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@pytest.mark.parametrize("full", ["files", "app"])
+def test_a_full_disk_fails_the_push_and_nothing_is_lost(chain: Chain, full: str) -> None:
+    chain.start_proxy()
+    replica = chain.add_replica()
+    with small_disk(getattr(replica, full), 4):
+        chain.start_sidecar()
+        chain.start_launcher()
+        chain.wait_ready()
+        (chain.source / "large.bin").write_bytes(os.urandom(6 * 2**20))
+        result = chain.push()
+        assert result.status in ("failed", "rolled_back")
+        assert "no space left" in result.next_step.lower()
+        chain.wait_answer("the image")
+        assert tree_of(replica.app) == tree_of(chain.image)
+        (chain.source / "large.bin").unlink()
+        chain.write("content.py", content("smaller"))
+        assert chain.push().status == "healthy"
+        chain.processes.kill("sidecar-one")
+        chain.kill("launcher-one")

@@ -255,7 +255,7 @@ def bare_repository(root: bytes, fold: bool) -> None:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(trees(), st.data())
 def test_of_any_tree_with_any_rules_the_same_files_count_as_for_git(
     tmp_path_factory: pytest.TempPathFactory,

@@ -32,7 +32,7 @@ def as_git_lists(git: Git, root: Path) -> list[tuple[bytes, bool]]:
     return [(line.partition(b"\t")[2], line.startswith(b"160000")) for line in lines]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.dictionaries(paths, st.sampled_from([b"100644", b"100755", b"120000", b"160000"]), max_size=8),
     st.data(),
@@ -53,7 +53,7 @@ def test_every_version_is_read_as_git_lists_it(
     assert found.link is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_a_split_index_is_merged_as_git_merges_it(
     tmp_path_factory: pytest.TempPathFactory, count: int, data: st.DataObject

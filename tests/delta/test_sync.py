@@ -98,7 +98,7 @@ def rsync(source: bytes, destination: bytes, *options: str) -> int:
     return subprocess.run(command, capture_output=True, check=False).returncode
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(pairs(), st.booleans())
 def test_any_tree_becomes_what_rsync_makes_of_it(
     tmp_path_factory: pytest.TempPathFactory, pair: tuple[Node, Node], mirror: bool

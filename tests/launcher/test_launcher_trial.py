@@ -194,9 +194,9 @@ def test_workers_that_ignore_term_do_not_keep_their_port_from_the_next_start(wor
     server = (
         b"import os, signal, socket, sys\n"
         b"server = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+        b"print('serving', flush=True)\n"
         b"if os.fork():\n    os.wait()\n"
         b"signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        b"print('serving', flush=True)\n"
         b"while True:\n    server.accept()\n"
     )
     image: Files = {"run.sh": script(f"exec {sys.executable} -S server.py {port}\n"), "server.py": server}
