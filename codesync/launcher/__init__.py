@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from codesync.launcher.service import Service
     from codesync.launcher.supervisor import Supervisor
 
 __all__ = ["main"]
@@ -49,22 +50,36 @@ def main(arguments: Sequence[str]) -> int:
 
 def _serve(supervisor: Supervisor) -> int:
     """With the volume where there is one that can be used, else without: the application runs in any case."""
+    from codesync.launcher.supervisor import note
+
+    try:
+        service = _prepare(supervisor)
+    except (
+        Exception
+    ) as error:  # whatever is wrong with the volume, or with us: that is no reason not to start
+        note(f"{error or type(error).__name__}; the application runs, but nothing can be pushed")
+        return supervisor.serve()
+    return service.serve()
+
+
+def _prepare(supervisor: Supervisor) -> Service:
+    """Open the volume and bring in the committed tree. Raises VolumeError, TreeError, OSError."""
     from codesync.launcher.link import Link
     from codesync.launcher.service import Service
     from codesync.launcher.supervisor import note
-    from codesync.launcher.tree import Tree, TreeError
-    from codesync.launcher.volume import Volume, VolumeError
+    from codesync.launcher.tree import Tree
+    from codesync.launcher.volume import Volume
 
-    options = supervisor.options
+    volume = Volume(supervisor.options.files_dir)
+    tree = Tree(supervisor.options.app_root, volume, note)
+    link = Link(volume.launcher, supervisor.loop)
     try:
-        volume = Volume(options.files_dir)
-        tree = Tree(options.app_root, volume, note)
-        service = Service(supervisor, volume, tree, Link(volume.launcher, supervisor.loop))
+        service = Service(supervisor, volume, tree, link)
         service.prepare()
-    except (VolumeError, TreeError, OSError) as error:
-        note(f"{error}; the application runs, but nothing can be pushed")
-        return supervisor.serve()
-    return service.serve()
+    except BaseException:
+        link.close()
+        raise
+    return service
 
 
 def _open_standard_streams() -> None:

@@ -47,9 +47,6 @@ class Service:
         self._greeted = False
         self._untold: dict[str, Any] | None = None  # a verdict that no sidecar has heard yet
         self._copying: Job[None] | None = None
-        supervisor.on_hang_up = self.request_apply
-        self.app.changed = self._changed
-        link.connected, link.received, link.lost = self._connected, self._received, self._lost
 
     def prepare(self) -> None:
         """All that must be done before the application starts. Raises TreeError."""
@@ -60,6 +57,9 @@ class Service:
 
     def serve(self) -> int:
         """Run until the application ends, or we are told to: the exit status."""
+        self.supervisor.on_hang_up = self.request_apply
+        self.app.changed = self._changed
+        self.link.connected, self.link.received, self.link.lost = self._connected, self._received, self._lost
         try:
             self.check()
             self.start(self.tree.applied.push_id)

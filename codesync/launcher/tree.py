@@ -234,7 +234,11 @@ class Tree:
 
     def stage_committed(self, target: Committed | None, cancelled: threading.Event) -> Step | None:
         """Stage the committed tree; None when it is there already. Raises one of FAILURES, or Cancelled."""
-        if target is None or target.tree_id == self.applied.tree_id:
+        if target is None:
+            return None
+        if target.tree_id == self.applied.tree_id:
+            if target.push_id != self.applied.push_id:  # a push that changed nothing
+                self.record(self.applied._replace(push_id=target.push_id))
             return None
         becomes = self.applied._replace(
             tree_id=target.tree_id, push_id=target.push_id, transaction="apply-" + os.urandom(8).hex()

@@ -182,7 +182,7 @@ class Trial:
             self._service.start(self._service.tree.applied.push_id)
 
     def _undo_step(self) -> None:
-        step, self._step = self._step, None
+        step, self._step, self._renamed = self._step, None, False
         if step is not None:
             self._service.do(lambda _: step.undo())
 

@@ -28,8 +28,7 @@ class Records:
 
     def add(self, source_tree_id: str, outcome: Outcome) -> None:
         """Remember."""
-        self._records[outcome.push_id] = Record(source_tree_id, outcome)
-        _bound(self._records)
+        self._remember(outcome.push_id, Record(source_tree_id, outcome))
 
     def forget(self, push_id: str) -> None:
         """The push may be sent again, whatever a replica remembers of it."""
@@ -38,20 +37,28 @@ class Records:
 
     def find(self, push_id: str, chain: Chain, replicas: Iterable[ReplicaState]) -> Record | None:
         """The record of a push_id, put together from what is left if this proxy has none of its own."""
-        if push_id in self._records:
-            return self._records[push_id]
-        results = [
-            (state.id, result) for state in replicas for result in state.results if result.push_id == push_id
-        ]
+        if push_id not in self._records:
+            results = [(state.id, r) for state in replicas for r in state.results if r.push_id == push_id]
+            record = self._rebuilt(push_id, chain, results)
+            if record is None:
+                return None
+            self._remember(push_id, record)  # what was told once is told again
+        return self._records[push_id]
+
+    def _rebuilt(self, push_id: str, chain: Chain, results: list[tuple[str, Result]]) -> Record | None:
         kept = chain.find(push_id)
-        if kept is not None:
-            tree = kept.edges[0].target if kept.edges else None
-            outcome = Outcome(push_id=push_id, status=kept.status, replicas=_reports(results), tree=tree)
-            return Record(kept.source_tree_id, outcome)
-        return None if push_id in self._forgotten else _rebuilt(push_id, results)
+        if kept is None:
+            return None if push_id in self._forgotten else _from_results(push_id, results)
+        tree = kept.edges[0].target if kept.edges else None
+        outcome = Outcome(push_id=push_id, status=kept.status, replicas=_reports(results), tree=tree)
+        return Record(kept.source_tree_id, outcome)
+
+    def _remember(self, push_id: str, record: Record) -> None:
+        self._records[push_id] = record
+        _bound(self._records)
 
 
-def _rebuilt(push_id: str, results: list[tuple[str, Result]]) -> Record | None:
+def _from_results(push_id: str, results: list[tuple[str, Result]]) -> Record | None:
     if not results:
         return None
     kept = [result for _, result in results if result.status in KEPT_STATUSES]

@@ -85,7 +85,8 @@ class Backward:
         """What Python compiled from our file must not be taken for the old one's."""
         ours = not step.saves or step.old_name in self._names
         if ours and step.change.kind == FILE and parent_of(step.change.path) not in self._fresh:
-            forget_bytecode(self._root, step.change.path)
+            with where_permitted():
+                forget_bytecode(self._root, step.change.path)
 
     def _taken(self, step: Step) -> bool:
         """Not what goes with its directory, nor what the old file replaces in one rename."""

@@ -5,6 +5,7 @@ mtime, so one left behind could make Python run code that is not there any more.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .root import Root
 
 _CACHE = b"__pycache__"
+_BYTECODE = re.compile(rb"\.pyc(\.[0-9]+)?\Z")  # with a number: Python was killed while it wrote
 
 
 def bytecode(root: Root, changes: Iterable[Change]) -> list[Change]:
@@ -32,7 +34,7 @@ class _Sweep:
     def __init__(self, root: Root, changes: Iterable[Change]) -> None:
         self._root = root
         self._changes = {change.path: change for change in changes}
-        self._listed: dict[bytes, list[bytes]] = {}
+        self._listed: dict[bytes, list[bytes] | None] = {}
         self._doomed: set[bytes] = set()
 
     def extra(self) -> list[Change]:
@@ -41,21 +43,22 @@ class _Sweep:
                 self._of_source(change.path)
                 self._of_directory(change.path)
         going = self._doomed.union(change.path for change in self._changes.values() if change.kind == DELETE)
-        for cache in {parent_of(path) for path in self._doomed}:
-            if going.issuperset(self._children(cache)):
+        for cache, children in self._listed.items():
+            if children and going.issuperset(children):
                 self._doomed.add(cache)
         return [Change(path, DELETE) for path in sorted(self._doomed.difference(self._changes), reverse=True)]
 
     def _of_source(self, path: bytes) -> None:
         if path.endswith(b".py"):
-            self._doomed.update(compiled_from(path, self._children(_cache_of(path))))
+            self._doomed.update(compiled_from(path, self._children(_cache_of(path)) or ()))
 
     def _of_directory(self, path: bytes) -> None:
-        children = self._children(path + b"/" + _CACHE)
-        if children and all(child.endswith(b".pyc") for child in children):
-            self._doomed.update(children)
+        cache = path + b"/" + _CACHE
+        children = self._children(cache)
+        if children is not None and all(map(_BYTECODE.search, children)):
+            self._doomed.update(children, (cache,))
 
-    def _children(self, path: bytes) -> list[bytes]:
+    def _children(self, path: bytes) -> list[bytes] | None:
         if path not in self._listed:
             self._listed[path] = _children(self._root, path)
         return self._listed[path]
@@ -64,14 +67,14 @@ class _Sweep:
 def compiled_from(source: bytes, paths: Iterable[bytes]) -> list[bytes]:
     """Which of the paths of a `__pycache__` are bytecode of `source`."""
     start = _cache_of(source) + b"/" + source.rpartition(b"/")[2][:-2]
-    return [path for path in paths if path.startswith(start) and path.endswith(b".pyc")]
+    return [path for path in paths if path.startswith(start) and _BYTECODE.search(path)]
 
 
 def forget_bytecode(root: Root, source: bytes) -> None:
     """Unlink what Python compiled from the file that is at `source` now, and a `__pycache__` that is empty then."""
     if not source.endswith(b".py"):
         return
-    found = compiled_from(source, _children(root, _cache_of(source)))
+    found = compiled_from(source, _children(root, _cache_of(source)) or ())
     if not found:
         return
     try:
@@ -101,9 +104,9 @@ def _cache_of(source: bytes) -> bytes:
     return parent + b"/" + _CACHE if parent else _CACHE
 
 
-def _children(root: Root, path: bytes) -> list[bytes]:
-    """The paths in a directory; none when there is no such directory."""
+def _children(root: Root, path: bytes) -> list[bytes] | None:
+    """The paths in a directory; None when there is none, or none that may be read."""
     try:
         return [path + b"/" + name for name in root.scandir(path)]
-    except GONE:
-        return []
+    except (*GONE, PermissionError):
+        return None

@@ -322,7 +322,7 @@ def test_json_without_skipped_paths_is_read() -> None:
 json_values = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**64 - 1)
     | st.text(max_size=3)
     | st.sampled_from(["YQ==", "f", "d", "l"]),
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=2),

@@ -5,8 +5,7 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,26 +15,7 @@ from codesync.delta.errors import ScanError
 from codesync.delta.ignore import Rules
 from codesync.delta.manifest import Entry, Kind, Skipped, scan
 from codesync.transaction import MAGIC, Root
-
-
-@contextmanager
-def without_privileges() -> Iterator[None]:
-    """Be nobody for a while, if this process may read everything."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-def write(path: Path, content: bytes = b"x\n", mode: int = 0o644) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    path.chmod(mode)
-    return path
+from tests.delta.files import without_privileges, write
 
 
 def replace(path: Path, make: Callable[[Path], object]) -> Callable[[], None]:

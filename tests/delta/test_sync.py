@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from codesync.delta import ScanError, Skipped, SyncResult, sync
 from codesync.delta.ignore import Rules
 from codesync.transaction import Busy, Transaction, TransactionError
-from tests.delta.test_scan import without_privileges, write
+from tests.delta.files import open_to_all, without_privileges, write
 
 NAMES = [b"a", b"b", b"c", b"a-", b"a.d", b"\xff\n"]
 FILE_MODES, DIRECTORY_MODES = [0o644, 0o600, 0o755, 0o444, 0o666], [0o755, 0o700, 0o777, 0o555]
@@ -244,9 +244,7 @@ def test_what_the_rules_ignore_is_neither_sent_nor_deleted(pair: tuple[Path, Pat
 
 def test_what_cannot_be_read_keeps_its_copy(pair: tuple[Path, Path]) -> None:
     source, destination = pair
-    for directory in (source, *source.parents):
-        if directory.stat().st_uid == os.geteuid() and len(directory.parts) > 2:
-            directory.chmod(0o755)
+    open_to_all(source)
     write(source / "secret", b"new", 0)
     write(source / "closed/f", b"new").parent.chmod(0)
     write(destination / "secret", b"old")

@@ -49,16 +49,17 @@ class Histories(RuleBasedStateMachine):
 
     @rule(number=picks, many=st.integers(1, 20))
     def hear_some(self, number: int, many: int) -> None:
-        """So many messages arrive, at whom the number says."""
+        self._hear_some(number, many)
+
+    def _hear_some(self, number: int, many: int) -> None:
+        """So many messages arrive; the number says at whom."""
         for turn in range(many):
             ends = [end for end in self.world.all if end.connected and (end.inbox or end.outbox)]
             end = self.pick(number + turn * (number + 1), ends)
-            if end is not None and end.inbox and (turn + number) % 2:
+            if end is not None and end.inbox and ((turn + number) % 2 or not end.outbox):
                 end.hear_one()
-            elif end is not None and end.outbox:
-                self.world.deliver(end)
             elif end is not None:
-                end.hear_one()
+                self.world.deliver(end)
 
     @rule()
     def hear_all(self) -> None:
@@ -71,7 +72,7 @@ class Histories(RuleBasedStateMachine):
         ide = self.pick(number, [ide for ide in self.ides if ide.may_begin])
         if ide is not None:
             ide.begin(f"p{push}", push + 50 * other_tree)
-            self.hear_some(number, 12)
+            self._hear_some(number, 12)
 
     @rule(number=picks, rollback=st.integers(1, 3), to=st.sampled_from(["", "p1", "p2", "generation-0"]))
     def roll_back(self, number: int, rollback: int, to: str) -> None:

@@ -530,6 +530,8 @@ class World:
                 self._keep_spool(command)
             case Note():
                 self.notes.append(command)
+                if "status" in command.facts:  # a turn is over
+                    self._staged.pop(str(command.facts["push_id"]), None)
 
     def _inbox(self, connection: int) -> deque[Message | None]:
         end = self.ends[connection]
@@ -605,7 +607,6 @@ class World:
             }
             assert not unsure, f"keep though {unsure} did not say healthy"
         elif isinstance(message, Outcome):
-            self._staged.pop(message.push_id, None)
             if message.push_id not in self.outcomes:
                 self.outcomes[message.push_id] = message
                 self._check_outcome(message)

@@ -80,6 +80,23 @@ def test_a_cache_with_anything_else_in_it_stays(world: bytes) -> None:
     assert extra(world, Change(b"ab.py", DELETE)) == [b"__pycache__/ab.cpython-311.pyc"]
 
 
+def test_what_python_left_unfinished_and_an_empty_cache_hold_no_directory_up(world: bytes) -> None:
+    tree: Tree = {
+        b"p": directory(),
+        b"p/__pycache__": directory(),
+        b"q": directory(),
+        b"q/__pycache__": directory(),
+    }
+    tree |= {b"p/__pycache__/m.cpython-311.pyc.140": file(), b"p/m.py": file()}
+    build(world, tree)
+    changes = [Change(b"p", DELETE), Change(b"p/m.py", DELETE), Change(b"q", DELETE)]
+    with Transaction.begin(world, "t") as transaction, Root(world) as root:
+        stage(transaction, [(change, b"") for change in [*changes, *bytecode(root, changes)]])
+        transaction.rename()
+        transaction.keep()
+    assert set(read(world)) == {b""}
+
+
 def test_no_change_comes_twice(world: bytes) -> None:
     given = [Change(b"ab.py", DELETE), Change(b"__pycache__/ab.cpython-311.pyc", DELETE)]
     assert extra(world, *given) == []
