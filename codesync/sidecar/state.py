@@ -31,6 +31,11 @@ class Commit:
     restores: str = ""  # the push_id a rollback went back to
     displaced: tuple[str, ...] = ()  # digests this commit moved from current/ into the history's objects
 
+    @property
+    def transaction(self) -> str:
+        """The id of the transaction that brings it into `current/`; no two commits share one."""
+        return f"{self.push_id} {self.tree_id} {self.at!r}"
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -35,8 +36,11 @@ from codesync.transaction import (
     Change,
     Root,
     Transaction,
+    TransactionError,
     recover,
 )
+
+log = logging.getLogger("codesync.sidecar")
 
 _KINDS = {Kind.FILE: FILE, Kind.DIRECTORY: DIRECTORY, Kind.SYMLINK: SYMLINK}
 
@@ -77,6 +81,7 @@ class Store:
         self._history = History(volume.objects)
         self.state = self._load_state()
         self._recover()
+        self.drop_trial()
         self.manifest = (
             self._load_manifest(self.state.committed.tree_id) if self.state.committed else Manifest.of(())
         )
@@ -250,7 +255,8 @@ class Store:
     def _commit(self, commit: Commit, staged: Staged, *, keep_history: bool = True, **state: Any) -> None:
         old = self.manifest
         displaced = _displaced(old, staged.changes) if keep_history else {}
-        with Transaction.begin(os.fsencode(self.volume.current), commit.push_id) as transaction:
+        self._recover()
+        with Transaction.begin(os.fsencode(self.volume.current), commit.transaction) as transaction:
             for change in staged.changes:
                 if change.kind == FILE:
                     transaction.adopt(change._replace(mode=FILE_MODE), str(staged.files[change.path]))
@@ -268,9 +274,16 @@ class Store:
             commit = replace(commit, displaced=tuple(sorted(set(displaced.values()))))
             history = (*self.state.history, commit) if keep_history else (commit,)
             self._save(trial=None, history=self._history.trim(history), **state)
-            transaction.keep(lambda path, saved: self._history.take(displaced.get(path), saved))
+            self._retire(transaction, displaced)
         self.manifest, self.tracked, self.staged = staged.target, staged.tracked, None
         self._sweep()
+
+    def _retire(self, transaction: Transaction, displaced: dict[bytes, str]) -> None:
+        """Move what was displaced into the history. The tree is committed; what fails here is finished by recovery."""
+        try:
+            transaction.keep(lambda path, saved: self._history.take(displaced.get(path), saved))
+        except (TransactionError, OSError) as error:
+            log.warning("displaced files are not in the history yet: %s", error)
 
     def record(self, result: Result) -> None:
         """Remember what became of a push that was not kept."""
@@ -298,6 +311,7 @@ class Store:
             ) from error
 
     def _recover(self) -> None:
+        """Finish or undo what was interrupted in `current/`: the state says which."""
         committed = self.state.committed
         wanted = set(committed.displaced) if committed else set()
 
@@ -306,9 +320,8 @@ class Store:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             self._history.take(digest if digest in wanted else None, saved)
 
-        kept = committed.push_id if committed else None
-        recover(os.fsencode(self.volume.current), lambda push_id: push_id == kept, retire)
-        self.drop_trial()
+        kept = committed.transaction if committed else None
+        recover(os.fsencode(self.volume.current), lambda name: name == kept, retire)
 
     def _manifest_path(self, tree_id: str) -> Path:
         return self.volume.manifests / f"{tree_id}.json"

@@ -26,6 +26,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
+        self.world.may_fault = False  # everybody keeps the protocol here
 
     def pick(self, number: int, some: Sequence[T]) -> T | None:
         return some[number % len(some)] if some else None

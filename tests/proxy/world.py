@@ -390,6 +390,7 @@ class World:
         self._keeping: set[str] = set()
         self._next = 1
         self._pumping = False
+        self.may_fault = True
         self.deployment = self._deploy(chain)
 
     def _deploy(self, chain: Chain | None) -> Deployment:
@@ -530,6 +531,7 @@ class World:
                 self._keep_spool(command)
             case Note():
                 self.notes.append(command)
+                assert command.kind != "fault" or self.may_fault, command.facts
                 if "status" in command.facts:  # a turn is over
                     self._staged.pop(str(command.facts["push_id"]), None)
 

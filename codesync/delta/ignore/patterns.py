@@ -15,6 +15,7 @@ from typing import NamedTuple
 from codesync.delta.ignore.wildmatch import NeverMatches, basename_regex, literal_length, path_regex
 
 _BOM = b"\xef\xbb\xbf"
+_Translate = Callable[[bytes, bool], bytes]
 
 
 class Pattern(NamedTuple):
@@ -66,43 +67,44 @@ class _Table:
                 self.extensions[glob[1:]] = number
             else:
                 (paths if pattern.anchored else names).append((number, pattern))
-        self.name_regex = _Regex(names, basename_regex, fold=fold)
-        self.path_regex = _Regex(paths, path_regex, fold=fold)
-        self.anchored = bool(self.paths or paths)
+        self.name_regex = _Regex.of(names, basename_regex, fold=fold)
+        self.path_regex = _Regex.of(paths, path_regex, fold=fold)
 
     def last(self, name: bytes, path: bytes) -> int:
         """Number of the last pattern that matches. `name` is the last component of `path`."""
         if self.fold:
             name, path = name.lower(), path.lower()
         found = self.names.get(name, -1)
-        if self.extensions:
-            found = max(found, self.extensions.get(name[name.rfind(b".") :], -1))
-        if self.anchored:
-            found = max(found, self.paths.get(path, -1), self.path_regex.last(path))
-        return max(found, self.name_regex.last(name))
+        if self.extensions and (number := self.extensions.get(name[name.rfind(b".") :], -1)) > found:
+            found = number
+        if self.name_regex is not None and (match := self.name_regex.fullmatch(name)) is not None:
+            found = max(found, self.name_regex.number(match))
+        if self.paths:
+            found = max(found, self.paths.get(path, -1))
+        if self.path_regex is not None and (match := self.path_regex.fullmatch(path)) is not None:
+            found = max(found, self.path_regex.number(match))
+        return found
 
 
 class _Regex:
-    """Patterns with wildcards, as one regular expression."""
+    """Patterns with wildcards, as one regular expression; the first alternative is the last of them."""
 
-    def __init__(
-        self,
-        patterns: Iterable[tuple[int, Pattern]],
-        translate: Callable[[bytes, bool], bytes],
-        *,
-        fold: bool,
-    ) -> None:
-        self.numbers = [-1]
-        alternatives = []
-        for number, pattern in reversed(list(patterns)):
+    def __init__(self, numbers: list[int], alternatives: list[bytes]) -> None:
+        self.numbers = numbers
+        self.fullmatch = re.compile(b"|".join(alternatives), re.DOTALL).fullmatch
+
+    @classmethod
+    def of(cls, patterns: list[tuple[int, Pattern]], translate: _Translate, *, fold: bool) -> _Regex | None:
+        numbers, alternatives = [], []
+        for number, pattern in reversed(patterns):
             with suppress(NeverMatches):
                 alternatives.append(b"(" + translate(pattern.glob, fold) + b")")
-                self.numbers.append(number)
-        self.fullmatch = re.compile(b"|".join(alternatives), re.DOTALL).fullmatch if alternatives else None
+                numbers.append(number)
+        return cls(numbers, alternatives) if numbers else None
 
-    def last(self, subject: bytes) -> int:
-        found = self.fullmatch(subject) if self.fullmatch else None
-        return self.numbers[found.lastindex or 0] if found else -1
+    def number(self, match: re.Match[bytes]) -> int:
+        assert match.lastindex is not None
+        return self.numbers[match.lastindex - 1]
 
 
 class Patterns:

@@ -51,6 +51,12 @@ class Level:
     lines: tuple[_Lines, ...] = ()  # git's, the strongest first
     tracked_only: bool = False
 
+    @property
+    def certain(self) -> frozenset[bytes]:
+        """Files that count whatever `verdict` would look at; a shortcut for the many."""
+        plain = self.rules.own is None and not self.repository.fold
+        return self.repository.tracked if plain else frozenset()
+
     def verdict(self, path: bytes, name: bytes, is_directory: bool) -> Verdict:
         """What becomes of `path` (relative to the root, its last component `name`) in a directory of this level."""
         repository = self.repository

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -162,12 +162,13 @@ class _Scan:
     def _take(self, frame: _Frame, fd: int, items: list[os.DirEntry[str]]) -> None:
         prefix = frame.path + b"/" if frame.path else b""
         level, verdict = frame.level, None
+        certain: Container[bytes] = level.certain if level is not None else ()
         for item in items:
             name = item.name.encode(_ENCODING, _ERRORS)
             path = prefix + name
             try:
                 is_directory = item.is_dir(follow_symlinks=False)
-                if level is not None:
+                if level is not None and (is_directory or path not in certain):
                     verdict = level.verdict(path, name, is_directory)
                     if verdict is Verdict.IGNORED:
                         continue
@@ -181,14 +182,18 @@ class _Scan:
     def _leaf(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
         """Take in what is no directory, as `status` says; look again while it turns out to be something else."""
         for _ in range(_ATTEMPTS):
-            kind = status.st_mode & 0o170000
+            mode = status.st_mode
+            kind = mode & 0o170000
+            entry = None
             if kind == stat.S_IFREG:
-                entry = self._file(directory, name, path, status)
+                digest = self.cache.lookup(path, status) if self.cache is not None else None
+                if digest is not None:
+                    entry = Entry(path, Kind.FILE, mode & 0o777, status.st_mtime_ns, status.st_size, digest)
+                else:
+                    entry = self._read(directory, name, path)
             elif kind == stat.S_IFLNK:
                 entry = _symlink(directory, name, path, status)
-            elif kind == stat.S_IFDIR:
-                entry = None
-            else:
+            elif kind != stat.S_IFDIR:
                 self.skipped.append(Skipped(path, _SPECIAL.get(kind, "special")))
                 return
             if entry is not None:
@@ -196,12 +201,6 @@ class _Scan:
                 return
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         self.skipped.append(Skipped(path, "changing: it was written to each time it was read"))
-
-    def _file(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Entry | None:
-        digest = self.cache.lookup(path, status) if self.cache is not None else None
-        if digest is None:
-            return self._read(directory, name, path)
-        return Entry(path, Kind.FILE, status.st_mode & 0o777, status.st_mtime_ns, status.st_size, digest)
 
     def _read(self, directory: int, name: bytes, path: bytes) -> Entry | None:
         """Read a file; None where it is no regular one any more, or was written to meanwhile."""
