@@ -14,7 +14,7 @@ import pytest
 from codesync.cli import main
 
 ORACLES = Path(__file__).parents[2] / "shared" / "oracles"
-NEEDED = ("codesync", "click", "msgpack", "pathspec", "xxhash", "zstandard")
+NEEDED = ("codesync", "click", "msgpack", "xxhash", "zstandard")
 
 
 def runs_for_nobody(python: str, path: Path) -> bool:
