@@ -10,6 +10,7 @@ from collections import deque
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from codesync.protocol import MAX_MESSAGE, Chunk, Close, Message, Progress, ProtocolError, encode
 from codesync.proxy.store import Content, Store
@@ -103,7 +104,8 @@ class Wire:
                     await self._taken.wait()
         except TimeoutError:
             log.warning("a connection took nothing for %g s (slow_reader): it is closed", seconds)
-            self._websocket.transport.abort()
+            if self._websocket.state is not State.CLOSED:
+                self._websocket.transport.abort()
 
     # -- saying it ---------------------------------------------------------------------------------------------------
 

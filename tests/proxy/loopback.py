@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from codesync.protocol import (
     VERSIONS,
@@ -54,7 +56,8 @@ async def running_proxy(
         )
     )
     try:
-        await asyncio.wait([port, task], return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
+        started: list[asyncio.Future[Any]] = [port, task]
+        await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
         if task.done():
             await task
         yield Running(port.result(), task)
@@ -80,15 +83,21 @@ class Running:
         """A websocket, nothing said yet."""
         url = f"ws://127.0.0.1:{self.port}/api/v1/push/{side}/{path}"
         headers = {"X-Api-Key": key} if key else {}
-        async with connect(
+        websocket = await connect(
             url,
             additional_headers=headers,
             compression=None,
             proxy=None,
             close_timeout=1,
             **options,  # type: ignore[arg-type]
-        ) as websocket:
+        )
+        try:
             yield Peer(websocket)
+        finally:
+            if (
+                websocket.state is not State.CLOSED
+            ):  # closing twice trips over a closed transport on Python 3.11
+                await websocket.close()
 
     @asynccontextmanager
     async def sidecar(
@@ -160,8 +169,6 @@ class Peer:
 
 
 async def _until_closed(websocket: ClientConnection) -> AsyncIterator[bytes]:
-    from websockets.exceptions import ConnectionClosed
-
     try:
         while True:
             data = await websocket.recv()

@@ -5,8 +5,8 @@ import json
 import logging
 import os
 import socket
-import subprocess
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -339,10 +339,11 @@ asyncio.run(serve(host="127.0.0.1", port=0, keys=[sys.argv[2]], data_dir=sys.arg
 async def test_memory_does_not_grow_with_the_batch(tmp_path: Path) -> None:
     chunks = 800  # of 256 KiB: 200 MiB
     command = [sys.executable, "-c", _SERVE, str(tmp_path), KEY]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=DEVNULL)
     try:
         assert process.stdout is not None
-        proxy = Running(int(process.stdout.readline()), asyncio.create_task(asyncio.sleep(0)))
+        port = int(await process.stdout.readline())
+        proxy = Running(port, asyncio.create_task(asyncio.sleep(0)))
         async with proxy.sidecar("slow") as slow, proxy.sidecar("fast") as fast, proxy.ide() as ide:
             await begin(ide)
             before = _peak_memory(process.pid)
@@ -356,9 +357,7 @@ async def test_memory_does_not_grow_with_the_batch(tmp_path: Path) -> None:
             assert _peak_memory(process.pid) - before < 30 * 1024 * 1024
     finally:
         process.terminate()
-        process.wait(PATIENCE)
-        assert process.stdout is not None
-        process.stdout.close()
+        await process.wait()
 
 
 async def _count(sidecar: Peer) -> int:
@@ -497,6 +496,7 @@ async def test_a_trial_that_runs_when_it_stops_may_end(tmp_path: Path) -> None:
         await sidecar.say(Kept(push_id="p1", report=report()))
         assert (await ide.hear(Outcome)).status == "healthy"
         assert (await ide.closing())[0] == (await sidecar.closing())[0] == Close.GOING_AWAY
+        await asyncio.wait([proxy.task], timeout=PATIENCE)
     async with running_proxy(tmp_path) as proxy, proxy.sidecar("late") as late:
         assert await take(late, "late") == b"batch"
 
