@@ -11,7 +11,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Literal
 
-from codesync.delta.manifest import Difference, Entry, Kind, Manifest, difference
+from codesync.delta.manifest import Difference, Entry, Kind, Manifest, difference, tracked_id
 from codesync.errors import UserError
 
 Modes = Literal["executable", "exact"]
@@ -30,6 +30,19 @@ class GuardError(UserError):
         super().__init__(message)
         self.override = override
         self.paths = paths
+
+
+@dataclass(frozen=True)
+class ReplicaTree:
+    """What a replica has committed, and which of its paths the source of its last kept push had."""
+
+    manifest: Manifest
+    tracked: frozenset[bytes] = frozenset()
+
+    @cached_property
+    def ids(self) -> tuple[str, str]:
+        """tree_id and tracked_id."""
+        return self.manifest.tree_id, tracked_id(self.tracked)
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from codesync.client.results import ByteCounts, ClientError, FileCounts, Progres
 from codesync.client.results import Progress as ClientProgress
 from codesync.client.session import TIMEOUTS, Session, open_session
 from codesync.client.source import Source
-from codesync.client.trees import KnownTrees, ReplicaTree, decode_tree
+from codesync.client.trees import KnownTrees, decode_tree
 from codesync.config import Settings
 from codesync.connection import ConnectError, Disconnected, backoff
 from codesync.delta import SourceChanged, TrackedChange, write_batch
-from codesync.plan import Modes, Plan, check_conflict, check_deletes, check_size, plan, show
+from codesync.plan import Modes, Plan, ReplicaTree, check_conflict, check_deletes, check_size, plan, show
 from codesync.protocol import (
     MAX_CHUNK,
     BatchRef,
@@ -228,8 +228,8 @@ class Pusher:
         size = file.tell()
         check_size(found, allow_large=self._options.allow_large, wire_bytes=size)
         file.seek(0)
-        self._targets[target.ref] = target
-        return _Batch(BatchRef(base=ref, target=target.ref), file, size)
+        self._targets[TreeRef(*target.ids)] = target
+        return _Batch(BatchRef(base=ref, target=TreeRef(*target.ids)), file, size)
 
     async def _transfer(self, session: Session, batches: list[_Batch]) -> None:
         total, done = sum(batch.size for batch in batches), 0

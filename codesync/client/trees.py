@@ -9,28 +9,16 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import msgpack
 import zstandard
 
-from codesync.delta import DeltaError, Manifest, tracked_id
+from codesync.delta import DeltaError, Manifest
+from codesync.plan import ReplicaTree
 from codesync.protocol import TreeRef
 
 KEPT_TREES = 16
 MAX_TREE = 256 * 1024 * 1024
-
-
-class ReplicaTree(NamedTuple):
-    """A replica's tree and which of its paths the last push's source had."""
-
-    manifest: Manifest
-    tracked: frozenset[bytes]
-
-    @property
-    def ref(self) -> TreeRef:
-        """Its ids."""
-        return TreeRef(self.manifest.tree_id, tracked_id(self.tracked))
 
 
 def decode_tree(data: bytes, ref: TreeRef) -> ReplicaTree | None:
@@ -40,7 +28,7 @@ def decode_tree(data: bytes, ref: TreeRef) -> ReplicaTree | None:
         tree = ReplicaTree(Manifest.from_bytes(record["manifest"]), frozenset(record["tracked"]))
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, DeltaError):
         return None
-    return tree if tree.ref == ref else None
+    return tree if tree.ids == ref else None
 
 
 def encode_tree(tree: ReplicaTree) -> bytes:
@@ -59,7 +47,7 @@ class KnownTrees:
 
     def find(self, ref: TreeRef) -> ReplicaTree | None:
         """Return the tree with these ids, if it is known."""
-        if KnownTrees._latest is not None and KnownTrees._latest.ref == ref:
+        if KnownTrees._latest is not None and KnownTrees._latest.ids == ref:
             return KnownTrees._latest
         try:
             return decode_tree(self._path(ref).read_bytes(), ref)
@@ -73,7 +61,7 @@ class KnownTrees:
             self._directory.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._directory, delete=False) as file:
                 file.write(encode_tree(tree))
-            os.replace(file.name, self._path(tree.ref))
+            os.replace(file.name, self._path(TreeRef(*tree.ids)))
             self._trim()
 
     def _path(self, ref: TreeRef) -> Path:

@@ -76,7 +76,7 @@ def _prepare(supervisor: Supervisor) -> Service:
     try:
         service = Service(supervisor, volume, tree, link)
         service.prepare()
-    except BaseException:
+    except BaseException:  # nobody will answer there
         link.close()
         raise
     return service

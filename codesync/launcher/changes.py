@@ -161,7 +161,7 @@ def stage(
             else:
                 transaction.add(each.change)
         _check(cancelled)
-    except BaseException:
+    except BaseException:  # whatever it was, nothing stays behind
         transaction.undo()
         raise
     return Staged(transaction, sorted(drift), [each.change for each in planned])
@@ -176,7 +176,7 @@ def rename(root: Root, staged: Staged) -> None:
         for change in bytecode(root, staged.changes):
             staged.transaction.add(change)
         staged.transaction.rename()
-    except BaseException:
+    except BaseException:  # whatever it was, nothing stays behind
         staged.transaction.undo()
         raise
 

@@ -160,7 +160,7 @@ def copy_image(
                 copied.append(fields)
         _sync(directory)
         volume.write("gen0.json", _record(applied, copied, left_out))
-    except BaseException:
+    except BaseException:  # half a copy is none
         volume.clear_gen0()
         raise
     finally:

@@ -6,6 +6,7 @@ a transaction that `applied` names, or whose push is committed, and undoes any o
 
 from __future__ import annotations
 
+import functools
 import os
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,10 +60,11 @@ def decide_start(
 
     `image` lists the directory; it is asked in a fresh container only.
     """
-    fresh = applied is None or instance is None or applied.instance != instance
-    here = image() if fresh or applied is None else applied.image
+    if applied is None or applied.instance != instance:
+        fresh, here, held = True, image(), None
+    else:
+        fresh, here, held = False, applied.image, applied.tree_id
     target = valid_target(state, here)
-    held = None if fresh or applied is None else applied.tree_id
     if held is None and state.gen0 and state.image == here:
         held = state.gen0
     return Start(fresh, held, target, gen0=held is None and target is None)
@@ -122,22 +124,38 @@ class Tree:
 
     def prepare(self, cancelled: threading.Event) -> None:
         """Recover, tell a restart from a fresh container, bring in the committed tree. Raises TreeError."""
-        instance, applied, state = self._read_mark(), self._volume.applied(), self._state()
-        if applied is not None and applied.instance == instance:
+        instance, applied = self._read_mark(), self._volume.applied()
+        restart = applied is not None and applied.instance == instance
+        if applied is not None and restart:
             self.applied = applied
+        try:
+            state = self._volume.state()
+        except (RecordError, OSError) as error:
+            if not restart:  # whatever we offered now, the sidecar could take for another image
+                raise TreeError(f"what is committed cannot be read: {error}") from error
+            self.note(f"what is committed cannot be read, the tree stays as it is: {error}")
+            self.recover(State())
+            return
         self.recover(state)
-        listing = Lazy(lambda: list_image(self.root, self._volume.identity()))
-        start = decide_start(
-            self.applied if self.applied.instance else None, instance, state, lambda: listing().image
-        )
+        self._settle(instance, state)
+        self._bring(valid_target(state, self.applied.image), cancelled)
+
+    def _settle(self, instance: str | None, state: State) -> None:
+        """Know what is there, and what is to be offered to the sidecar."""
+        listing = functools.lru_cache(maxsize=None)(lambda: list_image(self.root, self._volume.identity()))
+        known = self.applied if self.applied.instance else None
+        start = decide_start(known, instance, state, lambda: listing().image)
         if start.fresh:
-            self._settle_in(listing(), start)
+            self._record_container(listing(), start)
         elif start.tree_id != self.applied.tree_id:
             self.record(self.applied._replace(tree_id=start.tree_id))
         if state.committed and not start.target:
             self.note("the volume's pushes were made for another image; starting with the code of this one")
-        self._welcome(start)
-        self._bring(start.target, cancelled)
+        if start.gen0:
+            ready = is_of(self._volume.read("gen0.json"), self.applied.instance)
+            self.gen0 = READY if ready else COPYING
+        else:
+            self._volume.guard(self._volume.clear_gen0, self.note)
 
     def _read_mark(self) -> str | None:
         try:
@@ -146,16 +164,9 @@ class Tree:
         except (OSError, TransactionError):
             return None
 
-    def _state(self) -> State:
-        try:
-            return self._volume.state()
-        except (RecordError, OSError) as error:
-            self.note(f"what is committed cannot be read, so nothing is applied: {error}")
-            return State()
-
-    def recover(self, state: State | None = None) -> None:
+    def recover(self, state: State) -> None:
         """Finish or undo what a crash has interrupted; `trouble` says when that fails."""
-        committed = (self._state() if state is None else state).committed
+        committed = state.committed
 
         def kept(name: str) -> bool:
             if name == self.applied.transaction:
@@ -173,13 +184,13 @@ class Tree:
             self.note(self.trouble)
 
     def require_recovered(self) -> None:
-        """Try again what failed at the start. Raises RecordError while it does."""
+        """Try again what failed at the start. Raises RecordError, OSError while it does."""
         if self.trouble:
-            self.recover()
+            self.recover(self._volume.state())
         if self.trouble:
             raise RecordError(self.trouble)
 
-    def _settle_in(self, listing: Listing, start: Start) -> None:
+    def _record_container(self, listing: Listing, start: Start) -> None:
         """Record a fresh container; the mark comes last, so until then it stays fresh."""
         self.applied = Applied(os.urandom(16).hex(), listing.image, start.tree_id)
         try:
@@ -201,13 +212,6 @@ class Tree:
             file.flush()
             os.fsync(file.fileno())
         os.fsync(self.root.fd)
-
-    def _welcome(self, start: Start) -> None:
-        if start.gen0:
-            ready = is_of(self._volume.read("gen0.json"), self.applied.instance)
-            self.gen0 = READY if ready else COPYING
-        else:
-            self._volume.guard(self._volume.clear_gen0, self.note)
 
     def _bring(self, target: Committed | None, cancelled: threading.Event) -> None:
         """Apply the committed tree before the application starts; what fails leaves the tree that is there."""
@@ -309,16 +313,3 @@ class Tree:
         if self.applied.tree_id is None:
             self.record(self.applied._replace(tree_id=tree_id))
         self._volume.guard(self._volume.clear_gen0, self.note)
-
-
-class Lazy:
-    """Calls `make` when first asked."""
-
-    def __init__(self, make: Callable[[], Listing]) -> None:
-        self._make = make
-        self._made: Listing | None = None
-
-    def __call__(self) -> Listing:
-        if self._made is None:
-            self._made = self._make()
-        return self._made

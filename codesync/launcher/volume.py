@@ -50,6 +50,7 @@ class Volume:
         try:
             self.launcher = self._own_directory(b".launcher", self._root)
             self._lock = self._take_lock()
+            self.write("launcher.pid", b"%d\n" % os.getpid(), durable=False)
         except OSError as error:
             raise VolumeError(f"the volume at {files_dir} cannot be written ({error.strerror})") from error
 
@@ -62,10 +63,8 @@ class Volume:
         return directory
 
     def _take_lock(self) -> int:
-        """Our pid in `launcher.pid`, locked: two launchers would both apply the same pushes to different trees."""
-        lock = os.open(
-            "launcher.pid", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE, dir_fd=self.launcher
-        )
+        """Two launchers would both apply the same pushes, each to a tree of its own."""
+        lock = os.open("lock", os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE, dir_fd=self.launcher)
         until = time.monotonic() + LOCK_SECONDS
         while not _locked(lock):
             if time.monotonic() > until:
@@ -73,10 +72,8 @@ class Volume:
                     f"another launcher uses the volume at {self.files_dir}; give each container its own"
                 )
             time.sleep(0.01)
-        with suppress(PermissionError):
+        with suppress(PermissionError):  # made by a former launcher, of another user
             os.fchmod(lock, FILE_MODE)
-        os.ftruncate(lock, 0)
-        os.write(lock, b"%d\n" % os.getpid())
         return lock
 
     def identity(self) -> tuple[int, int]:

@@ -27,7 +27,9 @@ async def manifest_answer(asked: GetManifest, store: Store) -> AsyncIterator[Mes
             message=f"tree {asked.tree.tree_id[:12]} is not the committed one here",
         )
         return
-    record = msgpack.packb({"manifest": store.manifest.to_bytes(), "tracked": sorted(store.tracked)})
+    record = msgpack.packb(
+        {"manifest": store.manifest.to_bytes(), "tracked": sorted(store.committed.tracked)}
+    )
     data = await asyncio.to_thread(zstandard.ZstdCompressor().compress, record)
     for start in range(0, len(data), MAX_CHUNK):
         yield Answer(

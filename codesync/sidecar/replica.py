@@ -259,7 +259,7 @@ class Replica:
         staged = self.store.staged
         if staged is None or staged.push.push_id != message.push_id:
             raise LauncherError("the trial was dropped before it was tried")
-        if staged.target.tree_id == self.store.tree.tree_id:
+        if staged.target.ids[0] == self.store.tree.tree_id:
             return self._make_report("no_changes")
         if not self.launcher.connected:
             return self._make_report("stored")
@@ -291,7 +291,7 @@ class Replica:
             await self._already_decided(push_id)
             return
         self._set_deadline(None)
-        changed = staged.target.tree_id != self.store.tree.tree_id
+        changed = staged.target.ids[0] != self.store.tree.tree_id
         try:
             async with self._disk:
                 commit = await asyncio.to_thread(self.store.commit, report.status)

@@ -15,24 +15,25 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
 
-from codesync.delta import BatchError, Entry, Kind, Manifest, difference, read_batch, tracked_id, unpack_batch
+from codesync.delta import BatchError, Kind, Manifest, read_batch, unpack_batch
 from codesync.delta.manifest.form import entry_from_json
+from codesync.errors import UserError
+from codesync.plan import ReplicaTree
 from codesync.protocol import TreeRef
+from codesync.sidecar.changes import TrialFiles, displaced_files, tree_changes
 from codesync.sidecar.history import History
 from codesync.sidecar.state import Commit, Result, State, StateError, Trial
 from codesync.sidecar.volume import DIRECTORY_MODE, FILE_MODE, Volume, write_atomically
 from codesync.transaction import (
     ATTRIBUTES,
-    DELETE,
     DIRECTORY,
     FILE,
-    SYMLINK,
     Change,
     Root,
     Transaction,
@@ -42,10 +43,8 @@ from codesync.transaction import (
 
 log = logging.getLogger("codesync.sidecar")
 
-_KINDS = {Kind.FILE: FILE, Kind.DIRECTORY: DIRECTORY, Kind.SYMLINK: SYMLINK}
 
-
-class StoreError(Exception):
+class StoreError(UserError):
     """One line: what the volume lacks and what to do about it."""
 
 
@@ -64,8 +63,7 @@ class Staged:
     """A trial as it lies in `trial/`: `files` has the content of every FILE in `changes`."""
 
     push: Push
-    target: Manifest
-    tracked: frozenset[bytes]
+    target: ReplicaTree
     changes: tuple[Change, ...]
     files: dict[bytes, Path]
 
@@ -82,11 +80,9 @@ class Store:
         self.state = self._load_state()
         self._recover()
         self.drop_trial()
-        self.manifest = (
-            self._load_manifest(self.state.committed.tree_id) if self.state.committed else Manifest.of(())
-        )
-        self.tracked = (
-            self._load_tracked(self.state.committed.tracked_id) if self.state.committed else frozenset()
+        committed = self.state.committed
+        self.committed = (
+            self._load(committed.tree_id, committed.tracked_id) if committed else ReplicaTree(Manifest.of(()))
         )
 
     @classmethod
@@ -119,7 +115,12 @@ class Store:
     @property
     def tree(self) -> TreeRef:
         """What is committed."""
-        return TreeRef(self.manifest.tree_id, tracked_id(self.tracked))
+        return TreeRef(*self.committed.ids)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The entries of what is committed."""
+        return self.committed.manifest
 
     # --- staging ---------------------------------------------------------------------------------------------
 
@@ -131,27 +132,27 @@ class Store:
                 raise BatchError(
                     f"the batch is made against tree {reader.header.base[:12]}, here is {self.tree.tree_id[:12]}"
                 )
-            files = _TrialFiles(self.volume.trial)
+            files = TrialFiles(self.volume.trial)
             unpacked = unpack_batch(reader, basis, files.create)
             manifest = unpacked.target(self.manifest)
-            tracked = unpacked.tracked.apply(self.tracked, manifest)
-            if manifest.tree_id != target.tree_id or tracked_id(tracked) != target.tracked_id:
+            result = ReplicaTree(manifest, unpacked.tracked.apply(self.committed.tracked, manifest))
+            if result.ids != target:
                 raise BatchError("the batch does not lead to the tree it was announced with")
-            return self._record_trial(Staged(push, manifest, tracked, tuple(unpacked.changes), files.paths))
+            return self._record_trial(Staged(push, result, tuple(unpacked.changes), files.paths))
 
     def stage_tree(self, push: Push, tree: TreeRef) -> Staged:
         """Stage a tree of the history again, from what `current/` and the history hold. Raises StoreError, OSError."""
         if not any((c.tree_id, c.tracked_id) == tree for c in self.state.history):
             raise StoreError(f"tree {tree.tree_id[:12]} is no longer in this replica's history")
         with self._staging():
-            target, tracked = self._load_manifest(tree.tree_id), self._load_tracked(tree.tracked_id)
+            target = self._load(*tree)
             here = {entry.digest: entry.path for entry in self.manifest if entry.kind == Kind.FILE}
-            files = _TrialFiles(self.volume.trial)
-            changes = tree_changes(self.manifest, target)
+            files = TrialFiles(self.volume.trial)
+            changes = tree_changes(self.manifest, target.manifest)
             for change in changes:
                 if change.kind == FILE:
                     files.link(change, self._content(bytes.fromhex(change.digest), here))
-            return self._record_trial(Staged(push, target, tracked, tuple(changes), files.paths))
+            return self._record_trial(Staged(push, target, tuple(changes), files.paths))
 
     def _content(self, digest: bytes, here: dict[bytes, bytes]) -> Path:
         if digest in here:
@@ -175,7 +176,7 @@ class Store:
             "version": 1,
             "push_id": staged.push.push_id,
             "base": self.manifest.tree_id,
-            "target": staged.target.tree_id,
+            "target": staged.target.manifest.tree_id,
             "changes": [
                 change.to_json()
                 | ({"file": f"files/{staged.files[change.path].name}"} if change.kind == FILE else {})
@@ -186,7 +187,7 @@ class Store:
         path.write_text(json.dumps(plan))
         path.chmod(FILE_MODE)
         self.staged = staged
-        trial = Trial(staged.push.push_id, self.manifest.tree_id, staged.target.tree_id)
+        trial = Trial(staged.push.push_id, self.manifest.tree_id, staged.target.manifest.tree_id)
         self._save(durable=False, trial=trial)  # no start ever takes a trial up again
         return staged
 
@@ -206,12 +207,12 @@ class Store:
         staged = self.staged
         assert staged is not None, "commit follows a stage"
         old = self.state.committed
-        same_tree = old is not None and old.tree_id == staged.target.tree_id
+        same_tree = old is not None and old.tree_id == staged.target.manifest.tree_id
         commit = Commit(
             push_id=staged.push.push_id,
             generation=(old.generation if old else 0) + (not same_tree),
-            tree_id=staged.target.tree_id,
-            tracked_id=tracked_id(staged.tracked),
+            tree_id=staged.target.ids[0],
+            tracked_id=staged.target.ids[1],
             description=staged.push.description,
             source=staged.push.source,
             at=self._now(),
@@ -241,10 +242,9 @@ class Store:
         target = Manifest.of(entries)
         dropped = [commit.push_id for commit in self.state.history if commit.generation]
         notes = (f"the image has changed: {len(dropped)} earlier pushes were dropped",) if dropped else ()
-        commit = Commit("", 0, target.tree_id, tracked_id(()), description="the image", at=self._now())
-        staged = Staged(
-            Push("", "", ""), target, frozenset(), tuple(tree_changes(self.manifest, target)), files
-        )
+        tree = ReplicaTree(target)
+        commit = Commit("", 0, *tree.ids, description="the image", at=self._now())
+        staged = Staged(Push("", "", ""), tree, tuple(tree_changes(self.manifest, target)), files)
         self.drop_trial()
         self._commit(
             commit, staged, keep_history=False, image=record["image"], gen0=target.tree_id, notes=notes
@@ -253,8 +253,7 @@ class Store:
         return commit
 
     def _commit(self, commit: Commit, staged: Staged, *, keep_history: bool = True, **state: Any) -> None:
-        old = self.manifest
-        displaced = _displaced(old, staged.changes) if keep_history else {}
+        displaced = displaced_files(self.manifest, staged.changes) if keep_history else {}
         self._recover()
         with Transaction.begin(os.fsencode(self.volume.current), commit.transaction) as transaction:
             for change in staged.changes:
@@ -266,16 +265,17 @@ class Store:
                     )
             transaction.rename()
             self._write_once(
-                self._manifest_path(commit.tree_id), lambda: json.dumps(staged.target.to_json()).encode()
+                self._manifest_path(commit.tree_id),
+                lambda: json.dumps(staged.target.manifest.to_json()).encode(),
             )
             self._write_once(
-                self.volume.tracked / commit.tracked_id, lambda: b"\0".join(sorted(staged.tracked))
+                self.volume.tracked / commit.tracked_id, lambda: b"\0".join(sorted(staged.target.tracked))
             )
             commit = replace(commit, displaced=tuple(sorted(set(displaced.values()))))
             history = (*self.state.history, commit) if keep_history else (commit,)
             self._save(trial=None, history=self._history.trim(history), **state)
             self._retire(transaction, displaced)
-        self.manifest, self.tracked, self.staged = staged.target, staged.tracked, None
+        self.committed, self.staged = staged.target, None
         self._sweep()
 
     def _retire(self, transaction: Transaction, displaced: dict[bytes, str]) -> None:
@@ -326,12 +326,10 @@ class Store:
     def _manifest_path(self, tree_id: str) -> Path:
         return self.volume.manifests / f"{tree_id}.json"
 
-    def _load_manifest(self, tree_id: str) -> Manifest:
-        return Manifest.from_json(json.loads(self._manifest_path(tree_id).read_bytes()))
-
-    def _load_tracked(self, name: str) -> frozenset[bytes]:
-        data = (self.volume.tracked / name).read_bytes()
-        return frozenset(data.split(b"\0")) if data else frozenset()
+    def _load(self, tree_id: str, tracked: str) -> ReplicaTree:
+        manifest = Manifest.from_json(json.loads(self._manifest_path(tree_id).read_bytes()))
+        data = (self.volume.tracked / tracked).read_bytes()
+        return ReplicaTree(manifest, frozenset(data.split(b"\0")) if data else frozenset())
 
     def _sweep(self) -> None:
         """Remove manifests, tracked sets and objects that nothing refers to any more."""
@@ -348,69 +346,7 @@ class Store:
             return ""
 
 
-class _TrialFiles:
-    """Numbers the files of a trial; `paths` maps each changed path to its content."""
-
-    def __init__(self, trial: Path) -> None:
-        self._directory = trial / "files"
-        self.paths: dict[bytes, Path] = {}
-
-    def create(self, change: Change) -> BinaryIO:
-        file = open(self._next(change), "xb")
-        os.fchmod(file.fileno(), FILE_MODE)
-        return file
-
-    def link(self, change: Change, content: Path) -> None:
-        path = self._next(change)
-        try:
-            os.link(content, path, follow_symlinks=False)
-        except OSError:  # another device, or a file system without hard links
-            shutil.copyfile(content, path, follow_symlinks=False)
-            path.chmod(FILE_MODE)
-
-    def _next(self, change: Change) -> Path:
-        path = self._directory / str(len(self.paths))
-        self.paths[change.path] = path
-        return path
-
-
-def tree_changes(base: Manifest, target: Manifest) -> list[Change]:
-    """Every change from `base` to `target`, moves as delete and put, in the order a transaction takes them."""
-    deletes = [Change(e.path, DELETE) for e in base if e.path not in target]
-    puts = [_change(e) for e in target if not _same(base.get(e.path), e)]
-    modes = [
-        Change(e.path, ATTRIBUTES, mode=e.mode)
-        for e in target
-        if (old := base.get(e.path)) and _same(old, e) and old.mode != e.mode
-    ]
-    return [*reversed(deletes), *puts, *modes]
-
-
-def _same(old: Entry | None, new: Entry) -> bool:
-    return old is not None and (old.kind, old.digest, old.target) == (new.kind, new.digest, new.target)
-
-
-def _change(entry: Entry) -> Change:
-    mtime_ns = entry.mtime_ns if entry.kind == Kind.FILE else None
-    return Change(
-        entry.path, _KINDS[entry.kind], entry.mode, mtime_ns, entry.size, entry.digest.hex(), entry.target
-    )
-
-
-def _displaced(old: Manifest, changes: Iterable[Change]) -> dict[bytes, str]:
-    """The digest of every file that the changes replace or delete."""
-    found = {}
-    for change in changes:
-        entry = old.get(change.path)
-        if entry and entry.kind == Kind.FILE and change.kind != ATTRIBUTES:
-            found[change.path] = entry.digest.hex()
-    return found
-
-
 def _remove_others(directory: Path, wanted: set[str]) -> None:
     for name in os.listdir(directory):
         if name not in wanted:
             (directory / name).unlink()
-
-
-__all__ = ["Push", "Staged", "Store", "StoreError", "difference", "tree_changes"]

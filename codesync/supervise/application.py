@@ -99,7 +99,7 @@ class Application:
                 stdout=out_end,
                 stderr=err_end,
             )
-        except BaseException:
+        except BaseException:  # nobody else knows these descriptors
             os.close(out)
             os.close(err)
             raise

@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -30,7 +31,7 @@ class HealthError(ValueError):
     """A health check is written in a way that nobody here understands; the message shows the ways there are."""
 
 
-class Check:
+class Check(ABC):
     """What tells that an application works. `real` is False where nothing is asked and being alive must do."""
 
     real = True
@@ -38,9 +39,9 @@ class Check:
     def __init__(self, label: str) -> None:
         self.label = label
 
+    @abstractmethod
     def probe(self, cancelled: threading.Event, env: Mapping[str, str]) -> str:
         """Ask once; "" or the reason why not."""
-        raise NotImplementedError
 
 
 class Alive(Check):

@@ -185,22 +185,43 @@ def test_pushes_stored_before_any_launcher_ran_are_put_on_top_of_the_image(world
     assert (hello["gen0"], hello["push_id"]) == ("none", "p1")
 
 
-def test_a_volume_that_cannot_be_understood_does_not_keep_the_application_from_starting(world: World) -> None:
-    for damage in (
-        b"{",
-        b"[]",
-        b'{"version": 2}',
-        b'{"version": 1, "committed": {"tree_id": "../x", "push_id": "p"}}',
-    ):
-        (world.volume.sidecar).mkdir(exist_ok=True)
+DAMAGED = (
+    b"{",
+    b"[]",
+    b'{"version": 2}',
+    b'{"version": 1, "committed": {"tree_id": "../x", "push_id": "p"}}',
+)
+
+
+def test_a_state_that_cannot_be_read_does_not_keep_the_application_from_starting(world: World) -> None:
+    world.volume.sidecar.mkdir()
+    for damage in DAMAGED:
         (world.volume.sidecar / "state").write_bytes(damage)
         container = world.container(ONE)
         container.start()
-        container.connect()
-
         container.wait_for_output(b"one\n")
-        assert b"codesync: what is committed cannot be read" in container.err.read_bytes()
+        assert b"what is committed cannot be read" in container.err.read_bytes()
+        assert b"nothing can be pushed" in container.err.read_bytes()
+        assert not (container.root / ".codesync-instance").exists()
         container.stop()
+
+
+def test_after_a_restart_it_leaves_the_tree_as_it_is_and_offers_nothing(world: World) -> None:
+    container = world.container(ONE)
+    container.start()
+    peer = container.connect_ready()
+    peer.push("p1", ONE, TWO)
+    peer.keep("p1", TWO)
+    container.stop()
+    (world.volume.sidecar / "state").write_bytes(b"{")
+    container.start()
+    peer, hello = container.connect()
+
+    assert (hello["gen0"], hello["push_id"]) == ("none", "p1")
+    assert b"the tree stays as it is" in container.err.read_bytes()
+    peer.say("apply")
+    assert "is not applied" in peer.hear("error")["message"]
+    assert container.holds(TWO)
 
 
 def test_a_committed_tree_with_missing_content_leaves_the_old_one(world: World) -> None:

@@ -22,7 +22,7 @@ def test_a_file_is_replaced_whole_and_read_back(volume: Volume, tmp_path: Path) 
     volume.write("thing", b"two", durable=False)
 
     assert volume.read("thing") == b"two"
-    assert sorted(os.listdir(tmp_path / ".launcher")) == ["launcher.pid", "thing"]
+    assert sorted(os.listdir(tmp_path / ".launcher")) == ["launcher.pid", "lock", "thing"]
     volume.remove("thing")
     volume.remove("thing")
     assert volume.read("thing") is None

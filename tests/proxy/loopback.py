@@ -14,14 +14,26 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from codesync.protocol import (
+    MAX_CHUNK,
     VERSIONS,
+    BatchRef,
+    Begin,
     Chunk,
     Error,
+    Granted,
     Hello,
+    Keep,
+    Kept,
     Message,
+    Push,
+    ReplicaReport,
     ReplicaState,
+    Stage,
+    Staged,
     Timeouts,
     TreeRef,
+    Tried,
+    Try,
     Welcome,
     decode,
     encode,
@@ -176,3 +188,35 @@ async def _until_closed(websocket: ClientConnection) -> AsyncIterator[bytes]:
             yield data
     except ConnectionClosed:
         return
+
+
+# -- a push ----------------------------------------------------------------------------------------------------------
+
+
+async def begin(ide: Peer, push_id: str = "p1", *, base: int = 0, target: int = 1) -> None:
+    tree_id = ref(target).tree_id
+    await ide.say(Begin(push_id=push_id, source="me", description="d", source_tree_id=tree_id))
+    await ide.hear(Granted)
+    await ide.say(Push(push_id=push_id, batches=(BatchRef(base=ref(base), target=ref(target)),)))
+
+
+async def send(ide: Peer, data: bytes, push_id: str = "p1") -> None:
+    pieces = [data[start : start + MAX_CHUNK] for start in range(0, len(data), MAX_CHUNK)] or [b""]
+    for number, piece in enumerate(pieces, 1):
+        await ide.say(Chunk(push_id=push_id, data=piece, last=number == len(pieces)))
+
+
+def report(name: str = "r1", status: str = "healthy") -> ReplicaReport:
+    return ReplicaReport(id=name, status=status, generation=1)
+
+
+async def take(sidecar: Peer, name: str = "r1") -> bytes:
+    """A replica's part in a healthy push; returns what it was sent."""
+    stage = await sidecar.hear(Stage)
+    batch = await sidecar.hear_batch()
+    await sidecar.say(Staged(push_id=stage.push_id))
+    await sidecar.hear(Try)
+    await sidecar.say(Tried(push_id=stage.push_id, healthy=True, report=report(name)))
+    await sidecar.hear(Keep)
+    await sidecar.say(Kept(push_id=stage.push_id, report=report(name)))
+    return batch

@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from codesync.protocol import State, Step
 from codesync.proxy.events import DiskFailed
-from tests.proxy.world import End, Ide, Sidecar, World, ref
+from tests.proxy.peers import End, Ide, Sidecar, ref
+from tests.proxy.world import World
 
 T = TypeVar("T")
 

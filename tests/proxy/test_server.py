@@ -1,39 +1,28 @@
-"""The proxy as a process meets it: real websockets on loopback, real files."""
+"""The proxy as a process: started, used, stopped; real websockets on loopback, real files."""
 
 import asyncio
-import json
-import logging
 import os
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from codesync.errors import UserError
 from codesync.protocol import (
     MAX_CHUNK,
     VERSIONS,
     Answer,
-    BatchRef,
-    Begin,
     Chunk,
     Close,
-    Error,
     GetManifest,
-    Granted,
     Hello,
     Keep,
     Kept,
     Outcome,
     Progress,
-    Push,
-    ReplicaReport,
-    ReplicaState,
     Stage,
     Staged,
     Timeouts,
@@ -41,20 +30,13 @@ from codesync.protocol import (
     Try,
     Undo,
     Undone,
-    encode,
 )
 from codesync.proxy import serve
-from tests.proxy.loopback import KEY, PATIENCE, Peer, Running, ref, running_proxy
+from tests.proxy.loopback import KEY, PATIENCE, Peer, Running, begin, ref, report, running_proxy, send, take
 
 pytestmark = pytest.mark.anyio
 READY = "/api/v1/push/ide/shop/dev/ready"
 KEY_HEADER = f"X-Api-Key: {KEY}"
-
-
-@pytest.fixture
-async def proxy(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Running]:
-    async with running_proxy(tmp_path / "data") as running:
-        yield running
 
 
 # -- starting --------------------------------------------------------------------------------------------------------
@@ -93,153 +75,7 @@ async def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> 
         await serve(host="127.0.0.1", port=0, keys=[KEY], data_dir=str(tmp_path / "file" / "data"))
 
 
-# -- what is let in --------------------------------------------------------------------------------------------------
-
-
-async def test_health_is_open(proxy: Running) -> None:
-    assert await proxy.get("/health") == (200, '{"status": "ok"}\n')
-
-
-async def test_ready_counts_replicas(proxy: Running) -> None:
-    assert json.loads((await proxy.get(READY, KEY_HEADER))[1]) == {"ready": False, "replicas": 0}
-    async with proxy.sidecar("r1"), proxy.sidecar("r2"):
-        assert json.loads((await proxy.get(READY, KEY_HEADER))[1]) == {"ready": True, "replicas": 2}
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ((), 401),
-        (("X-Api-Key: ",), 403),
-        (("X-Api-Key: wrong",), 403),
-        ((f"X-Api-Key: {KEY}x",), 403),
-        ((f"X-Api-Key: {KEY[:-1]}",), 403),
-        (("X-Api-Key: \xff\xfe",), 403),
-        ((f"Authorization: Basic {KEY}",), 403),
-        ((f"Authorization: {KEY}",), 403),
-        ((KEY_HEADER, "X-Api-Key: wrong"), 403),
-        ((KEY_HEADER, "Authorization: Bearer wrong"), 403),
-        ((KEY_HEADER,), 200),
-        ((f"x-api-KEY:   {KEY}  ",), 200),
-        ((f"Authorization: bearer {KEY}",), 200),
-        ((KEY_HEADER, f"Authorization: Bearer {KEY}"), 200),
-    ],
-)
-async def test_a_key_is_wanted_and_must_be_right(
-    proxy: Running, headers: tuple[str, ...], status: int
-) -> None:
-    for path in (READY, "/metrics"):
-        found, body = await proxy.get(path, *headers)
-        assert found == status
-        assert status == 200 or (body.startswith("codesync: ") and body.count("\n") == 1 and KEY not in body)
-
-
-async def test_a_key_in_the_address_is_no_key(proxy: Running) -> None:
-    assert (await proxy.get(f"{READY}?api_key={KEY}"))[0] == 401
-
-
-async def test_one_of_several_keys_is_enough(tmp_path: Path) -> None:
-    async with running_proxy(tmp_path, keys=("old", "new")) as proxy:
-        for key in ("old", "new"):
-            assert (await proxy.get(READY, f"X-Api-Key: {key}"))[0] == 200
-        assert (await proxy.get(READY, "X-Api-Key: oldnew"))[0] == 403
-
-
-@pytest.mark.parametrize(("key", "status"), [("", 401), ("wrong", 403)])
-@pytest.mark.parametrize("side", ["ide", "sidecar"])
-async def test_a_websocket_is_refused_before_the_upgrade(
-    proxy: Running, side: str, key: str, status: int
-) -> None:
-    with pytest.raises(InvalidStatus) as caught:
-        async with proxy.connected(side, key=key):
-            pass
-    assert caught.value.response.status_code == status
-    assert b"CODESYNC_API_KEY" in (caught.value.response.body or b"")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/healthy",
-        "/api/v1/push/ide/shop",
-        "/api/v1/push/ide/shop/dev/",
-        "/api/v1/push/ide/shop/dev/ready/",
-        "/api/v1/push/sidecar/shop/dev/ready",
-        "/api/v1/push/ide/../dev",
-        "/api/v1/push/ide/./dev",
-        "/api/v1/push/ide/shop/..",
-        "/api/v1/push/ide/shop/a%2Fb",
-        "/api/v1/push/ide/shop/%2e%2e",
-        "/api/v1/push/ide//dev",
-        "/api/v1/push/ide/shop/a\x00b",
-        f"/api/v1/push/ide/shop/{'x' * 129}",
-        "//api/v1/push/ide/shop/dev",
-        "/API/v1/push/ide/shop/dev",
-    ],
-)
-async def test_other_addresses_are_not_found(proxy: Running, path: str) -> None:
-    status, body = await proxy.get(path, KEY_HEADER)
-    assert status == 404
-    assert body.startswith("codesync: ")
-
-
-async def test_web_pages_are_not_let_in(proxy: Running) -> None:
-    with pytest.raises(InvalidStatus) as caught:
-        async with proxy.connected("ide", origin="http://127.0.0.1"):
-            pass
-    assert caught.value.response.status_code == 403
-
-
-@pytest.mark.parametrize("method", ["POST", "HEAD", "DELETE"])
-async def test_other_methods_are_refused(proxy: Running, method: str) -> None:
-    assert (await proxy.get("/health", method=method))[0] == 405
-
-
-async def test_a_request_that_wants_no_websocket_is_told_so(proxy: Running) -> None:
-    assert (await proxy.get("/api/v1/push/ide/shop/dev", KEY_HEADER))[0] == 426
-
-
-async def test_metrics_tell_what_happened(proxy: Running) -> None:
-    async with proxy.sidecar(), proxy.ide() as ide:
-        await ide.say(Begin(push_id="p", source="me", description="", source_tree_id=""))
-        await ide.hear(Granted)
-        _, text = await proxy.get("/metrics", KEY_HEADER)
-    assert "# TYPE codesync_connections gauge\n" in text
-    assert 'codesync_connections{side="ide"} 1\n' in text
-    assert "codesync_replicas 1\n" in text
-
-
 # -- a push ----------------------------------------------------------------------------------------------------------
-
-
-async def begin(ide: Peer, push_id: str = "p1", *, base: int = 0, target: int = 1) -> None:
-    tree_id = ref(target).tree_id
-    await ide.say(Begin(push_id=push_id, source="me", description="d", source_tree_id=tree_id))
-    await ide.hear(Granted)
-    await ide.say(Push(push_id=push_id, batches=(BatchRef(base=ref(base), target=ref(target)),)))
-
-
-async def send(ide: Peer, data: bytes, push_id: str = "p1") -> None:
-    pieces = [data[start : start + MAX_CHUNK] for start in range(0, len(data), MAX_CHUNK)] or [b""]
-    for number, piece in enumerate(pieces, 1):
-        await ide.say(Chunk(push_id=push_id, data=piece, last=number == len(pieces)))
-
-
-def report(name: str = "r1", status: str = "healthy") -> ReplicaReport:
-    return ReplicaReport(id=name, status=status, generation=1)
-
-
-async def take(sidecar: Peer, name: str = "r1") -> bytes:
-    """A replica's part in a healthy push; returns what it was sent."""
-    stage = await sidecar.hear(Stage)
-    batch = await sidecar.hear_batch()
-    await sidecar.say(Staged(push_id=stage.push_id))
-    await sidecar.hear(Try)
-    await sidecar.say(Tried(push_id=stage.push_id, healthy=True, report=report(name)))
-    await sidecar.hear(Keep)
-    await sidecar.say(Kept(push_id=stage.push_id, report=report(name)))
-    return batch
 
 
 async def test_a_batch_arrives_at_every_replica_as_it_was_sent(proxy: Running) -> None:
@@ -391,86 +227,6 @@ async def test_whoever_takes_nothing_is_cut_off_and_harms_nobody(tmp_path: Path)
         async with proxy.ide() as other:
             await begin(other)
             await sidecar.hear(Stage)
-
-
-# -- hostile peers ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("data", "code", "close"),
-    [
-        (b"", "bad_message", Close.BAD_MESSAGE),
-        (b"\xc1", "bad_message", Close.BAD_MESSAGE),
-        (b"\x80", "bad_message", Close.BAD_MESSAGE),
-        ("text", "bad_message", Close.BAD_MESSAGE),
-        (b"\x91" * 100_000, "bad_message", Close.BAD_MESSAGE),
-        (b"\xdd\xff\xff\xff\xff", "bad_message", Close.BAD_MESSAGE),
-        (bytes(600 * 1024), "too_large", Close.TOO_LARGE),
-        (encode(Staged(push_id="p")), "bad_message", Close.BAD_MESSAGE),
-        (encode(Hello(versions=(9,), software="x")), "version", Close.VERSION),
-    ],
-    ids=["empty", "garbage", "no type", "text", "deep", "huge list", "large", "no hello", "version"],
-)
-async def test_what_is_no_message_is_answered_and_closed(
-    proxy: Running, data: bytes | str, code: str, close: int
-) -> None:
-    async with proxy.connected("ide") as peer:
-        await peer.websocket.send(data)
-        found, _, said = await peer.closing()
-    assert said is not None
-    assert (said.code, found) == (code, close)
-    assert (await proxy.get("/health"))[0] == 200
-
-
-async def test_a_message_of_megabytes_is_not_taken_in(proxy: Running) -> None:
-    async with proxy.connected("ide") as peer:
-        try:
-            await peer.websocket.send(bytes(4 * 1024 * 1024))
-        except ConnectionClosed:
-            pass
-        assert (await peer.closing())[0] == Close.TOO_LARGE
-
-
-@pytest.mark.parametrize("name", ["../../etc", "a/b", "..", "", "x" * 129, "a\nb", "ä"])
-async def test_ids_that_are_none_are_refused(proxy: Running, name: str) -> None:
-    good = encode(Hello(versions=VERSIONS, software="x", replica=ReplicaState(id="r1", tree=ref(0))))
-    head = bytes([0xA0 + len(name.encode())]) if len(name.encode()) < 32 else b"\xd9" + bytes([len(name)])
-    bad = good.replace(b"\xa2id\xa2r1", b"\xa2id" + head + name.encode())
-    assert bad != good
-    async with proxy.connected("sidecar") as peer:
-        await peer.websocket.send(bad)
-        code, _, said = await peer.closing()
-    assert code == Close.BAD_MESSAGE
-    assert said is not None
-    assert "hello.replica.id" in said.message
-
-
-async def test_a_stranger_that_says_nothing_is_closed(tmp_path: Path) -> None:
-    async with running_proxy(tmp_path, timeouts=Timeouts(hello=0.1)) as proxy, proxy.connected("ide") as peer:
-        code, _, said = await peer.closing()
-    assert code == Close.TIMEOUT
-    assert said is not None
-    assert "hello" in said.message
-
-
-async def test_the_log_is_one_line_each_without_keys(
-    proxy: Running, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level(logging.DEBUG, "codesync")
-    async with proxy.sidecar(), proxy.ide() as ide:
-        await ide.say(Begin(push_id="p", source="a\nb", description="c\nd", source_tree_id=""))
-        await ide.hear(Granted)
-        await ide.websocket.send(encode(Error(code="x\ny", message="multi\nline", push_id="")))
-        await ide.closing()
-    await proxy.get(READY, "X-Api-Key: wrong-key")
-    with pytest.raises(InvalidStatus):
-        async with proxy.connected("ide", key="wrong-key"):
-            pass
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("codesync")]
-    assert len(lines) > 5
-    assert not [line for line in lines if "\n" in line or KEY in line or "wrong-key" in line]
-    assert not [record for record in caplog.records if record.exc_info or "defect" in record.getMessage()]
-    assert KEY not in "".join(capfd.readouterr())
 
 
 # -- stopping --------------------------------------------------------------------------------------------------------

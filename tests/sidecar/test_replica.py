@@ -60,7 +60,7 @@ class World:
         source = self.chain.source
         target = scan(str(source))
         file = io.BytesIO()
-        tracked = TrackedChange.between(self.store.tracked, target, target.paths)
+        tracked = TrackedChange.between(self.store.committed.tracked, target, target.paths)
         write_batch(file, str(source), self.store.manifest, target, push_id=push_id, tracked=tracked)
         ref = TreeRef(target.tree_id, tracked_id(target.paths))
         stage = Stage(

@@ -22,7 +22,7 @@ def push_tree(store: Store, source: Path, push_id: str, *, commit: bool = True) 
     """What a client and the proxy do: a batch from the store's tree to `source`, staged and kept."""
     target = scan(str(source))
     file = io.BytesIO()
-    tracked = TrackedChange.between(store.tracked, target, target.paths)
+    tracked = TrackedChange.between(store.committed.tracked, target, target.paths)
     write_batch(file, str(source), store.manifest, target, push_id=push_id, tracked=tracked)
     file.seek(0)
     ref = TreeRef(target.tree_id, tracked_id(target.paths))
@@ -172,13 +172,13 @@ def test_the_history_is_bounded_and_its_contents_too(store: Store, source: Path)
 def test_only_the_tracked_set_changes_without_a_new_generation(store: Store, source: Path) -> None:
     push_tree(store, source, "p1")
     file = io.BytesIO()
-    tracked = TrackedChange.between(store.tracked, store.manifest, [b"app.py"])
+    tracked = TrackedChange.between(store.committed.tracked, store.manifest, [b"app.py"])
     write_batch(file, str(source), store.manifest, store.manifest, tracked=tracked)
     file.seek(0)
     ref = TreeRef(store.manifest.tree_id, tracked_id([b"app.py"]))
     store.stage_batch(Push("p2", "", ""), file, ref)
     assert store.commit("no_changes").generation == 1
-    assert store.tracked == {b"app.py"}
+    assert store.committed.tracked == {b"app.py"}
 
 
 def test_one_sidecar_at_a_time(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""One full example of every message, and the plainest one where fields may be left out."""
+
+from codesync.protocol import (
+    Answer,
+    AnswerError,
+    BatchRef,
+    Begin,
+    Busy,
+    Cancel,
+    Chunk,
+    DeploymentState,
+    Error,
+    Failed,
+    Failure,
+    GetManifest,
+    GetSignatures,
+    Granted,
+    Hello,
+    HistoryEntry,
+    Keep,
+    Kept,
+    LastPush,
+    Message,
+    Outcome,
+    Progress,
+    Push,
+    ReplicaReport,
+    ReplicaState,
+    Result,
+    Rollback,
+    Stage,
+    Staged,
+    StageTree,
+    State,
+    TreeRef,
+    Trial,
+    Tried,
+    Try,
+    Undo,
+    Undone,
+    Welcome,
+)
+
+OLD = TreeRef("0a" * 32, "0b" * 32)
+NEW = TreeRef("1a" * 32, "1b" * 32)
+WHO = "dev@laptop:/src/shop"
+
+REPORT = ReplicaReport(
+    id="shop-1",
+    status="rolled_back",
+    generation=7,
+    exit_code=1,
+    signal=None,
+    log_tail=("Traceback (most recent call last):", "ModuleNotFoundError: No module named 'flask'"),
+    drift=(b"settings.py", b"caf\xe9.txt"),
+    timings_ms={"apply": 12, "stop": 105, "start": 31, "health": 420},
+    reason="the application ended with status 1",
+)
+GOOD = ReplicaReport(id="shop-1", status="healthy", generation=8)
+REPLICA = ReplicaState(
+    id="shop-1",
+    tree=OLD,
+    generation=7,
+    image="5e" * 32,
+    gen0="ready",
+    launcher="ready",
+    health=True,
+    app={"state": "running", "pid": 4711, "exit_code": None, "since": 1700000000.25},
+    trial=Trial(push_id="20260102-101112-0a1b2c3d4e", phase="healthy"),
+    notes=("the image has changed; earlier pushes were dropped",),
+    history=(
+        HistoryEntry(push_id="generation-0", generation=0, tree=NEW),
+        HistoryEntry(
+            push_id="p7",
+            generation=7,
+            tree=OLD,
+            description="a change",
+            source=WHO,
+            at=1700000000.5,
+            restores="p3",
+        ),
+    ),
+    results=(
+        Result(
+            push_id="p6",
+            source_tree_id="6f" * 32,
+            status="rolled_back",
+            tree=OLD,
+            exit_code=1,
+            reason="crash",
+        ),
+        Result(push_id="p7", source_tree_id="7f" * 32, status="healthy", tree=OLD, generation=7),
+    ),
+)
+PLAIN_REPLICA = ReplicaState(id="shop-2", tree=OLD)
+DEPLOYMENT = DeploymentState(
+    app_id="shop",
+    deployment_id="dev",
+    replicas=(REPLICA, PLAIN_REPLICA),
+    last_push=LastPush(push_id="p7", source=WHO, description="a change", at=1700000000.5, tree=OLD),
+    busy=Busy(push_id="p8", source=WHO, since=1700000001.0),
+)
+
+EXAMPLES: dict[str, Message] = {
+    "hello-sidecar": Hello(versions=(1,), software="codesync/0.1.0", replica=REPLICA),
+    "hello-ide": Hello(versions=(1, 2), software="codesync/0.1.0", source=WHO),
+    "welcome-sidecar": Welcome(version=1, software="codesync/0.1.0"),
+    "welcome-ide": Welcome(version=1, software="codesync/0.1.0", deployment=DEPLOYMENT),
+    "begin": Begin(push_id="p8", source=WHO, description="Add a route", source_tree_id=NEW.tree_id),
+    "push": Push(push_id="p8", batches=(BatchRef(base=OLD, target=NEW), BatchRef(base=NEW, target=NEW))),
+    "rollback": Rollback(push_id="p9", to="p7", source=WHO, description="Back"),
+    "cancel": Cancel(push_id="p8"),
+    "granted": Granted(push_id="p8", deployment=DeploymentState(app_id="shop", deployment_id="dev")),
+    "outcome": Outcome(push_id="p8", status="healthy", replicas=(GOOD,), tree=NEW),
+    "outcome-failed": Outcome(
+        push_id="p8", status="failed", replicas=(REPORT,), error=Failure(code="timeout", message="too late")
+    ),
+    "error": Error(code="busy", message="taken", push_id="p8"),
+    "error-connection": Error(code="version", message="update the older of the two"),
+    "stage": Stage(
+        push_id="p8", base=OLD, target=NEW, source=WHO, description="d", source_tree_id=NEW.tree_id
+    ),
+    "stage_tree": StageTree(push_id="p9", tree=OLD, restores="p7", source=WHO, description="Back"),
+    "try": Try(push_id="p8", deadline_s=120.0),
+    "keep": Keep(push_id="p8"),
+    "undo": Undo(push_id="p8", reason="replica shop-2 was not healthy"),
+    "state": State(replica=PLAIN_REPLICA),
+    "staged": Staged(push_id="p8"),
+    "tried": Tried(push_id="p8", healthy=False, report=REPORT),
+    "kept": Kept(push_id="p8", report=GOOD),
+    "undone": Undone(push_id="p8", report=REPORT),
+    "failed": Failed(push_id="p8", phase="stage", code="stage_failed", message="no space left on device"),
+    "chunk": Chunk(push_id="p8", data=bytes(range(256)), last=False),
+    "chunk-ide": Chunk(push_id="p8", data=b"", last=True, batch=1),
+    "progress": Progress(push_id="p8", stage="apply", done=3, total=10),
+    "progress-ide": Progress(push_id="p8", stage="health", done=0, total=0, replica="shop-1"),
+    "get_manifest": GetManifest(request=1, tree=OLD),
+    "get_signatures": GetSignatures(request=2, tree_id=OLD.tree_id, paths=(b"app.py", b"caf\xe9.txt")),
+    "answer": Answer(request=1, data=b"\x28\xb5\x2f\xfd", last=True),
+    "answer_error": AnswerError(request=2, code="no_replica", message="no connected replica has that tree"),
+}

@@ -1,0 +1,325 @@
+"""A push on its replicas: staged, tried, kept or undone on all, whoever is lost on the way."""
+
+from codesync.protocol import (
+    BatchRef,
+    Close,
+    Keep,
+    Outcome,
+    Progress,
+    Push,
+    Stage,
+    Try,
+    Undo,
+    Welcome,
+)
+from tests.proxy.peers import IMAGE, Sidecar, ref
+from tests.proxy.world import World, halfway, judge, kinds, on_trial
+
+# -- a push -------------------------------------------------------------------------------------------------------
+
+
+def test_a_push_is_staged_tried_and_kept(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert kinds(sidecar) == [Welcome, Stage, Try, Keep]
+    assert b"".join(sidecar.received) == b"p1 0 Falsep1 0 True"
+    assert (ide.outcome.status, ide.outcome.tree, ide.outcome.error) == ("healthy", ref(1), None)
+    assert [report.generation for report in ide.outcome.replicas] == [1]
+    assert not world.deployment.busy
+
+
+def test_progress_reaches_the_client_with_the_replicas_name(world: World) -> None:
+    world.sidecar("r7")
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert ide.progress == [Progress(push_id="p1", stage="apply", done=1, total=1, replica="r7")]
+
+
+def test_each_replica_gets_the_batch_that_starts_at_its_tree(world: World) -> None:
+    first, second, third = world.sidecar("r1"), world.sidecar("r2", tree=ref(5)), world.sidecar("r3")
+    ide = world.ide()
+    ide.begin("p1", 9)
+    world.run()
+    assert ide.outcome.status == "healthy"
+    assert {first.tree, second.tree, third.tree} == {ref(9)}
+    assert first.received == third.received != second.received
+
+
+def test_the_worst_of_the_replicas_statuses_is_the_outcomes(world: World) -> None:
+    for name, status in (("r1", "healthy"), ("r2", "stored"), ("r3", "no_changes"), ("r4", "running")):
+        world.sidecar(name).status = status
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert ide.outcome.status == "stored"
+
+
+def test_an_unhealthy_replica_undoes_the_push_on_all(world: World) -> None:
+    good, bad = world.sidecar("r1"), world.sidecar("r2", plan="unhealthy")
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert ide.outcome.status == "rolled_back"
+    assert ide.outcome.error is None
+    assert [report.status for report in ide.outcome.replicas] == ["rolled_back", "rolled_back"]
+    assert (good.tree, bad.tree, ide.outcome.tree) == (IMAGE, IMAGE, None)
+    assert Keep not in kinds(good)
+    assert Undo in kinds(bad)
+
+
+def test_a_replica_that_cannot_stage_fails_the_push_before_any_is_tried(world: World) -> None:
+    good = world.sidecar("r1")
+    world.sidecar("r2", plan="fail")
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert ide.outcome.status == "failed"
+    assert ide.outcome.error is not None
+    assert ide.outcome.error.code == "stage_failed"
+    assert "r2" in ide.outcome.error.message
+    assert "the disk is full" in ide.outcome.error.message
+    assert Try not in kinds(good)
+
+
+def test_the_next_push_is_planned_on_what_the_last_one_left(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    for number in (1, 2, 3):
+        ide.begin(f"p{number}", number)
+        world.run()
+    assert [outcome.status for outcome in ide.ends if isinstance(outcome, Outcome)] == ["healthy"] * 3
+    assert sidecar.tree == ref(3)
+
+
+def test_a_replica_nobody_sends_a_batch_for_fails_the_push(world: World) -> None:
+    world.sidecar("r1")
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.run()
+    ide.say(Push(push_id="p1", batches=(BatchRef(base=ref(7), target=ref(1)),)))
+    world.run()
+    assert ide.error.code == "stage_failed"
+    assert not world.deployment.busy
+
+
+# -- replicas that leave ------------------------------------------------------------------------------------------
+
+
+def test_a_replica_that_reconnects_while_it_stages_gets_the_batch_from_its_start(world: World) -> None:
+    (sidecar,), ide = halfway(world, "r1")
+    sidecar.cut()
+    sidecar.connect()
+    world.run()
+    ide.send_one()
+    world.run()
+    judge(world, sidecar)
+    assert b"".join(sidecar.received) == b"p1 0 Falsep1 0 True"
+    assert ide.outcome.status == "healthy"
+
+
+def test_a_replica_that_reconnects_when_it_has_staged_is_not_sent_it_again(world: World) -> None:
+    (first, second), ide = halfway(world, "r1", "r2")
+    second.plan = "healthy"
+    second.cut()
+    ide.send_one()
+    world.run()
+    first.cut()
+    first.connect()
+    world.run()
+    second.connect()
+    world.run()
+    judge(world, first)
+    assert ide.outcome.status == "healthy"
+    assert kinds(first).count(Stage) == 1
+    assert kinds(second).count(Stage) == 2
+
+
+def test_a_replica_that_is_lost_while_it_stages_fails_the_push(world: World) -> None:
+    (first, second), ide = halfway(world, "r1", "r2")
+    second.cut()
+    world.wait(20)
+    assert ide.outcome.status == "failed"
+    assert ide.outcome.error is not None
+    assert (ide.outcome.error.code, "reconnect" in ide.outcome.error.message) == ("replica_lost", True)
+    assert Undo in kinds(first)
+    assert [report.status for report in ide.outcome.replicas] == ["rolled_back", "failed"]
+
+
+def test_a_replica_that_comes_back_with_another_tree_fails_the_push(world: World) -> None:
+    (sidecar,), ide = halfway(world, "r1")
+    sidecar.cut()
+    sidecar.tree = ref(77)
+    sidecar.connect()
+    world.run()
+    assert ide.outcome.status == "failed"
+    assert not world.deployment.busy
+
+
+def test_a_replica_that_reconnects_on_trial_goes_on_where_it_was(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    first.cut()
+    first.connect()
+    world.run()
+    judge(world, first, second)
+    assert ide.outcome.status == "healthy"
+    assert kinds(first).count(Try) == 1
+
+
+def test_a_verdict_that_was_lost_with_the_connection_is_said_again(world: World) -> None:
+    (sidecar,), ide = on_trial(world, "r1")
+    sidecar.connection = 0  # it has lost the proxy, which does not know yet
+    judge(world, sidecar, plan="unhealthy")
+    sidecar.connect()
+    world.run()
+    assert ide.outcome.status == "rolled_back"
+
+
+def test_a_healthy_replica_that_is_lost_is_waited_for_before_any_keeps(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    judge(world, first)
+    first.cut()
+    judge(world, second)
+    assert Keep not in kinds(second)
+    first.connect()
+    world.run()
+    assert ide.outcome.status == "healthy"
+
+
+def test_a_healthy_replica_that_stays_lost_undoes_the_push(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    judge(world, first)
+    first.cut()
+    judge(world, second)
+    world.wait(200)
+    assert ide.outcome.status == "rolled_back"
+    assert ide.outcome.error is not None
+    assert ide.outcome.error.code == "replica_lost"
+    assert second.tree == IMAGE
+
+
+def test_a_replica_that_comes_back_without_its_trial_undoes_the_push(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    first.cut()
+    first.trial = None
+    first.connect()
+    world.run()
+    assert ide.outcome.status == "rolled_back"
+    assert Undo in kinds(second)
+
+
+def test_a_replica_that_gives_no_verdict_undoes_the_push(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    first.deadline = second.deadline = None  # neither gives up by itself
+    world.wait(135)
+    assert ide.outcome.status == "rolled_back"
+    assert ide.outcome.error is not None
+    assert "try_margin" in ide.outcome.error.message
+
+
+def test_a_replica_that_undoes_by_itself_undoes_the_push_on_all(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    first.undo("p1")
+    world.run()
+    assert ide.outcome.status == "rolled_back"
+    assert Undo in kinds(second)
+
+
+def test_a_replica_lost_when_told_to_keep_is_asked_again(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    judge(world, first)
+    second.plan = "healthy"
+    second.judge()
+    while Keep not in [type(message) for message in first.inbox]:
+        for end in (second,):
+            if end.outbox:
+                world.deliver(end)
+    first.cut()
+    first.connect()
+    world.run()
+    assert ide.outcome.status == "healthy"
+
+
+def test_a_replica_that_kept_and_was_lost_before_it_could_say_so_counts(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    judge(world, second)
+    first.plan = "healthy"
+    first.judge()
+    while first.outbox:
+        world.deliver(first)
+    while first.inbox:
+        first.hear_one()
+    assert first.tree == ref(1)
+    first.cut()
+    first.connect()
+    world.run()
+    assert ide.outcome.status == "healthy"
+
+
+def test_a_replica_lost_when_told_to_keep_makes_it_partial_and_is_brought_up_to_date_later(
+    world: World,
+) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    judge(world, second)
+    first.plan = "healthy"
+    first.judge()
+    while first.outbox:
+        world.deliver(first)
+    first.cut()
+    world.wait(300)
+    assert ide.outcome.status == "partial"
+    assert ide.outcome.error is not None
+    assert [report.status for report in ide.outcome.replicas] == ["failed", "healthy"]
+    assert (first.tree, second.tree) == (IMAGE, ref(1))
+    first.plan = "healthy"
+    first.connect()
+    world.run()
+    assert first.tree == ref(1)
+
+
+def test_a_replica_that_does_not_answer_an_undo_is_given_up_and_sent_away(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    first.deadline = None
+    first.hear = lambda message: None  # type: ignore[method-assign]
+    judge(world, second, plan="unhealthy")
+    world.wait(45)
+    assert ide.outcome.status == "rolled_back"
+    assert [report.status for report in ide.outcome.replicas] == ["failed", "rolled_back"]
+    assert first.closed is not None
+    assert first.closed[0] == Close.TIMEOUT
+
+
+def test_a_second_connection_of_a_replica_replaces_the_first(world: World) -> None:
+    (sidecar,), ide = on_trial(world, "r1")
+    old = Sidecar(world, sidecar.side, name="r1")
+    old.connection, old.link = sidecar.connection, sidecar.link
+    world.ends[old.connection] = old
+    sidecar.connect()
+    world.run()
+    assert world.deployment.replicas == 1
+    assert old.closed is None or old.closed[0] == Close.REPLACED
+    judge(world, sidecar)
+    assert ide.outcome.status == "healthy"
+
+
+def test_a_trial_of_a_push_nobody_knows_is_undone(world: World) -> None:
+    (sidecar,), _ = on_trial(world, "r1")
+    world.restart()
+    sidecar.connect()
+    world.run()
+    assert sidecar.trial is None
+    ide = world.ide()
+    ide.begin("p2", 2)
+    sidecar.plan = "healthy"
+    world.run()
+    assert ide.outcome.status == "healthy"
+
+
+def test_a_replica_that_comes_during_a_push_takes_no_part_and_is_brought_up_to_date(world: World) -> None:
+    (first,), ide = on_trial(world, "r1")
+    late = world.sidecar("r2")
+    world.run()
+    judge(world, first)
+    assert [report.id for report in ide.outcome.replicas] == ["r1"]
+    assert late.tree == ref(1)
+    assert late.history[-1].push_id == "p1"

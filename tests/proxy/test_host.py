@@ -1,0 +1,102 @@
+"""Peers that mean harm, or are confused: only documented answers, no traces in the log, nobody else is disturbed."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from codesync.protocol import (
+    VERSIONS,
+    Begin,
+    Close,
+    Error,
+    Granted,
+    Hello,
+    ReplicaState,
+    Staged,
+    Timeouts,
+    encode,
+)
+from tests.proxy.loopback import KEY, Running, ref, running_proxy
+
+pytestmark = pytest.mark.anyio
+READY = "/api/v1/push/ide/shop/dev/ready"
+KEY_HEADER = f"X-Api-Key: {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "close"),
+    [
+        (b"", "bad_message", Close.BAD_MESSAGE),
+        (b"\xc1", "bad_message", Close.BAD_MESSAGE),
+        (b"\x80", "bad_message", Close.BAD_MESSAGE),
+        ("text", "bad_message", Close.BAD_MESSAGE),
+        (b"\x91" * 100_000, "bad_message", Close.BAD_MESSAGE),
+        (b"\xdd\xff\xff\xff\xff", "bad_message", Close.BAD_MESSAGE),
+        (bytes(600 * 1024), "too_large", Close.TOO_LARGE),
+        (encode(Staged(push_id="p")), "bad_message", Close.BAD_MESSAGE),
+        (encode(Hello(versions=(9,), software="x")), "version", Close.VERSION),
+    ],
+    ids=["empty", "garbage", "no type", "text", "deep", "huge list", "large", "no hello", "version"],
+)
+async def test_what_is_no_message_is_answered_and_closed(
+    proxy: Running, data: bytes | str, code: str, close: int
+) -> None:
+    async with proxy.connected("ide") as peer:
+        await peer.websocket.send(data)
+        found, _, said = await peer.closing()
+    assert said is not None
+    assert (said.code, found) == (code, close)
+    assert (await proxy.get("/health"))[0] == 200
+
+
+async def test_a_message_of_megabytes_is_not_taken_in(proxy: Running) -> None:
+    async with proxy.connected("ide") as peer:
+        try:
+            await peer.websocket.send(bytes(4 * 1024 * 1024))
+        except ConnectionClosed:
+            pass
+        assert (await peer.closing())[0] == Close.TOO_LARGE
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "..", "", "x" * 129, "a\nb", "ä"])
+async def test_ids_that_are_none_are_refused(proxy: Running, name: str) -> None:
+    good = encode(Hello(versions=VERSIONS, software="x", replica=ReplicaState(id="r1", tree=ref(0))))
+    head = bytes([0xA0 + len(name.encode())]) if len(name.encode()) < 32 else b"\xd9" + bytes([len(name)])
+    bad = good.replace(b"\xa2id\xa2r1", b"\xa2id" + head + name.encode())
+    assert bad != good
+    async with proxy.connected("sidecar") as peer:
+        await peer.websocket.send(bad)
+        code, _, said = await peer.closing()
+    assert code == Close.BAD_MESSAGE
+    assert said is not None
+    assert "hello.replica.id" in said.message
+
+
+async def test_a_stranger_that_says_nothing_is_closed(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, timeouts=Timeouts(hello=0.1)) as proxy, proxy.connected("ide") as peer:
+        code, _, said = await peer.closing()
+    assert code == Close.TIMEOUT
+    assert said is not None
+    assert "hello" in said.message
+
+
+async def test_the_log_is_one_line_each_without_keys(
+    proxy: Running, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG, "codesync")
+    async with proxy.sidecar(), proxy.ide() as ide:
+        await ide.say(Begin(push_id="p", source="a\nb", description="c\nd", source_tree_id=""))
+        await ide.hear(Granted)
+        await ide.websocket.send(encode(Error(code="x\ny", message="multi\nline", push_id="")))
+        await ide.closing()
+    await proxy.get(READY, "X-Api-Key: wrong-key")
+    with pytest.raises(InvalidStatus):
+        async with proxy.connected("ide", key="wrong-key"):
+            pass
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("codesync")]
+    assert len(lines) > 5
+    assert not [line for line in lines if "\n" in line or KEY in line or "wrong-key" in line]
+    assert not [record for record in caplog.records if record.exc_info or "defect" in record.getMessage()]
+    assert KEY not in "".join(capfd.readouterr())

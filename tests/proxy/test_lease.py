@@ -1,0 +1,352 @@
+"""Whose turn it is: who waits, who is refused, who asks twice, who leaves."""
+
+from codesync.protocol import (
+    Cancel,
+    Error,
+    GetManifest,
+    Stage,
+    State,
+    Step,
+    Undo,
+    Welcome,
+)
+from codesync.proxy.events import DiskFailed, DropSpool
+from tests.proxy.peers import ref
+from tests.proxy.world import World, halfway, kinds
+
+# -- asking -------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_replica_a_push_is_refused_with_what_is_there_instead(world: World) -> None:
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert ide.error.code == "no_replica"
+    assert "shop/dev" in ide.error.message
+    assert "codesync sidecar" in ide.error.message
+
+
+def test_a_second_push_waits_for_the_first(world: World) -> None:
+    world.sidecar()
+    slow, ide = world.ide(eager=False), world.ide()
+    slow.begin("p1", 1)
+    world.run()
+    ide.begin("p2", 2)
+    world.run()
+    assert ide.ends == []
+    while slow.pending:
+        slow.send_one()
+        world.run()
+    assert (slow.outcome.status, ide.outcome.status) == ("healthy", "healthy")
+
+
+def test_a_push_that_waits_too_long_is_told_who_is_in_the_way(world: World) -> None:
+    world.sidecar()
+    slow, ide = world.ide(eager=False), world.ide()
+    slow.begin("p1", 1)
+    world.run()
+    ide.begin("p2", 2)
+    world.wait(30)
+    assert ide.error.code == "busy"
+    assert "p1 of me@here:/app since" in ide.error.message
+
+
+def test_a_push_waits_while_a_launcher_starts(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    world.run()
+    sidecar.launcher = "starting"
+    sidecar.say(State(replica=sidecar.state))
+    world.run()
+    ide.begin("p1", 1)
+    world.wait(5)
+    assert ide.link.step is Step.WAITING
+    sidecar.launcher = "ready"
+    sidecar.say(State(replica=sidecar.state))
+    world.run()
+    assert ide.outcome.status == "healthy"
+
+
+def test_a_launcher_that_starts_for_ever_is_not_waited_for_that_long(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    world.run()
+    sidecar.launcher = "starting"
+    sidecar.say(State(replica=sidecar.state))
+    ide.begin("p1", 1)
+    world.wait(30)
+    assert ide.outcome.status == "healthy"
+
+
+def test_a_welcome_shows_who_is_busy_and_what_was_pushed_last(world: World) -> None:
+    world.sidecar()
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    other = world.ide(eager=False)
+    other.begin("p2", 2)
+    world.run()
+    watcher = world.ide()
+    world.run()
+    welcome = watcher.heard[0]
+    assert isinstance(welcome, Welcome)
+    assert welcome.deployment is not None
+    assert welcome.deployment.last_push is not None
+    assert welcome.deployment.last_push.push_id == "p1"
+    assert welcome.deployment.busy is not None
+    assert welcome.deployment.busy.push_id == "p2"
+    assert [replica.tree for replica in welcome.deployment.replicas] == [ref(1)]
+
+
+# -- the same push again ------------------------------------------------------------------------------------------
+
+
+def test_a_push_that_is_sent_again_is_answered_from_the_record(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    again = world.ide()
+    again.begin("p1", 1)
+    world.run()
+    assert again.outcome == ide.outcome
+    assert kinds(sidecar).count(Stage) == 1
+
+
+def test_a_push_id_of_another_source_tree_is_refused(world: World) -> None:
+    world.sidecar()
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    again = world.ide()
+    again.begin("p1", 2)
+    world.run()
+    assert again.error.code == "conflict_push_id"
+
+
+def test_a_push_id_of_another_source_tree_is_refused_while_the_first_runs(world: World) -> None:
+    world.sidecar(plan="hang")
+    ide, other = world.ide(), world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    other.begin("p1", 2)
+    world.run()
+    assert other.error.code == "conflict_push_id"
+    assert ide.ends == []
+
+
+def test_a_push_that_is_sent_again_on_trial_goes_on_waiting(world: World) -> None:
+    sidecar = world.sidecar(plan="hang")
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    ide.cut()
+    again, third = world.ide(), world.ide()
+    again.begin("p1", 1)
+    third.begin("p1", 1)
+    world.run()
+    sidecar.plan = "healthy"
+    sidecar.judge()
+    world.run()
+    assert again.outcome.status == third.outcome.status == "healthy"
+
+
+def test_a_push_that_is_sent_again_in_planning_moves_to_the_newer_connection(world: World) -> None:
+    world.sidecar()
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.run()
+    again = world.ide()
+    again.begin("p1", 1)
+    world.run()
+    assert ide.error.code == "replaced"
+    assert again.outcome.status == "healthy"
+
+
+def test_a_push_that_is_sent_again_halfway_begins_anew(world: World) -> None:
+    sidecar = world.sidecar()
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.run()
+    ide.send_one()
+    ide.send_one()
+    world.run()
+    again = world.ide()
+    again.begin("p1", 1)
+    world.run()
+    assert again.outcome.status == "healthy"
+    assert ide.error.code == "replaced"
+    assert b"".join(sidecar.received) == b"p1 0 Falsep1 0 True"
+
+
+def test_a_push_that_waits_twice_waits_once(world: World) -> None:
+    world.sidecar()
+    slow, first, second = world.ide(eager=False), world.ide(), world.ide()
+    slow.begin("p1", 1)
+    world.run()
+    first.begin("p2", 2)
+    world.run()
+    second.begin("p2", 2)
+    world.run()
+    assert first.error.code == "replaced"
+    slow.cancel()
+    world.run()
+    assert second.outcome.status == "healthy"
+
+
+def test_after_a_restart_of_the_proxy_a_push_is_answered_from_what_replicas_remember(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    world.index = None  # its disk is lost too
+    world.restart()
+    sidecar.connect()
+    again, other = world.ide(), world.ide()
+    world.run()
+    again.begin("p1", 1)
+    other.begin("p1", 2)
+    world.run()
+    assert (again.outcome.status, again.outcome.tree) == ("healthy", ref(1))
+    assert other.error.code == "conflict_push_id"
+
+
+def test_after_a_restart_of_the_proxy_a_crash_is_remembered_too(world: World) -> None:
+    sidecar, ide = world.sidecar(plan="unhealthy"), world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    world.restart()
+    sidecar.connect()
+    again = world.ide()
+    world.run()
+    again.begin("p1", 1)
+    world.run()
+    assert again.outcome.status == "rolled_back"
+    assert kinds(sidecar).count(Stage) == 1
+
+
+# -- clients that leave -------------------------------------------------------------------------------------------
+
+
+def test_a_client_that_cancels_in_planning_frees_the_lease(world: World) -> None:
+    world.sidecar()
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.run()
+    ide.cancel()
+    world.run()
+    assert ide.error.code == "cancelled"
+    assert not world.deployment.busy
+
+
+def test_a_client_that_cancels_halfway_has_it_undone(world: World) -> None:
+    sidecar = world.sidecar()
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.run()
+    ide.send_one()
+    ide.send_one()
+    world.run()
+    ide.cancel()
+    world.run()
+    assert ide.error.code == "cancelled"
+    assert kinds(sidecar) == [Welcome, Stage, Undo]
+    assert DropSpool("p1") in world.commands
+
+
+def test_a_client_that_cancels_after_all_have_staged_gets_the_outcome(world: World) -> None:
+    sidecar, ide = world.sidecar(plan="hang"), world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    ide.say(Cancel(push_id="p1"))
+    world.run()
+    sidecar.plan = "healthy"
+    sidecar.judge()
+    world.run()
+    assert ide.outcome.status == "healthy"
+
+
+def test_a_client_that_is_lost_before_all_have_staged_has_it_undone(world: World) -> None:
+    sidecar = world.sidecar()
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.run()
+    ide.send_one()
+    world.run()
+    ide.cut()
+    world.run()
+    assert kinds(sidecar) == [Welcome, Stage, Undo]
+    assert not world.deployment.busy
+    again = world.ide()
+    again.begin("p1", 1)
+    world.run()
+    assert again.outcome.status == "healthy"
+
+
+def test_a_push_is_finished_without_its_client_once_all_have_staged(world: World) -> None:
+    sidecar, ide = world.sidecar(plan="hang"), world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    ide.cut()
+    sidecar.plan = "healthy"
+    sidecar.judge()
+    world.run()
+    assert sidecar.tree == ref(1)
+
+
+def test_a_client_that_is_lost_while_it_waits_is_forgotten(world: World) -> None:
+    sidecar = world.sidecar()
+    slow, ide = world.ide(eager=False), world.ide()
+    slow.begin("p1", 1)
+    world.run()
+    ide.begin("p2", 2)
+    world.run()
+    ide.cut()
+    slow.cancel()
+    world.run()
+    assert not world.deployment.busy
+    assert Stage not in kinds(sidecar)
+
+
+def test_a_client_that_plans_for_ever_loses_the_lease(world: World) -> None:
+    world.sidecar()
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.wait(60)
+    assert ide.error.code == "timeout"
+    assert "plan_idle" in ide.error.message
+
+
+def test_a_client_that_asks_replicas_is_not_idle(world: World) -> None:
+    world.sidecar(plan="hang")
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.wait(50)
+    ide.say(GetManifest(request=1, tree=ref(99)))
+    world.wait(50)
+    assert not [end for end in ide.ends if isinstance(end, Error)]
+
+
+def test_a_client_that_stops_sending_has_it_undone(world: World) -> None:
+    sidecar = world.sidecar()
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.run()
+    ide.send_one()
+    ide.send_one()
+    world.wait(60)
+    assert ide.outcome.status == "failed"
+    assert ide.outcome.error is not None
+    assert "chunk_idle" in ide.outcome.error.message
+    assert Undo in kinds(sidecar)
+
+
+def test_chunks_after_the_end_are_ignored(world: World) -> None:
+    (sidecar,), ide = halfway(world, "r1")
+    world.feed(DiskFailed("p1", "full"))
+    while sidecar.inbox:
+        sidecar.hear_one()
+    while sidecar.outbox:
+        world.deliver(sidecar)
+    assert ide.inbox
+    ide.send_one()
+    world.deliver(ide)
+    world.run()
+    assert ide.outcome.status == "failed"
+    assert ide.connected
