@@ -114,7 +114,7 @@ def _reader(hint: Any) -> _Reader:
     if origin is Annotated:
         return _ruled(_reader(arguments[0]), arguments[1])
     if origin in (Union, types.UnionType):
-        return _either([_reader(argument) for argument in arguments])
+        return _either(arguments)
     if origin is tuple:
         return _sequence(_reader(arguments[0]))
     if origin is not None and issubclass(origin, Mapping):
@@ -146,16 +146,21 @@ def _ruled(reader: _Reader, rule: Rule) -> _Reader:
     return read
 
 
-def _either(readers: list[_Reader]) -> _Reader:
+def _either(arguments: tuple[Any, ...]) -> _Reader:
+    kinds = [argument for argument in arguments if argument is not types.NoneType]
+    if len(kinds) > 1:
+        return _scalar(tuple(arguments))
+    (reader,) = map(_reader, kinds)
+    return lambda value, where: None if value is None else reader(value, where)
+
+
+def _scalar(kinds: tuple[type, ...]) -> _Reader:
     def read(value: object, where: str) -> Any:
-        problem = ProtocolError(where)
-        for reader in readers:
-            try:
-                return reader(value, where)
-            except ProtocolError as error:
-                # of "a map with a wrong field" and "not None" the first tells more
-                problem = error if len(error.message) > len(problem.message) else problem
-        raise problem
+        if type(value) not in kinds:
+            raise ProtocolError(
+                f"{where} is {type(value).__name__}, not {', '.join(k.__name__ for k in kinds)}"
+            )
+        return value
 
     return read
 
@@ -173,7 +178,7 @@ def _mapping(item: _Reader) -> _Reader:
     def read(value: object, where: str) -> dict[str, Any]:
         if not isinstance(value, dict) or not all(type(key) is str for key in value):
             raise ProtocolError(f"{where} is not a map with text keys")
-        return {key: item(element, f"{where}.{key:.40}") for key, element in value.items()}
+        return {key: item(element, f"{where}.{key!r:.40}") for key, element in value.items()}
 
     return read
 

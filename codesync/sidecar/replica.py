@@ -6,7 +6,6 @@ This file knows no websocket: messages in by `handle`, messages out by `send`.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -15,13 +14,11 @@ from typing import Any, BinaryIO, cast
 
 from codesync.delta import BatchError, DeltaError
 from codesync.protocol import (
-    GENERATION_0,
     HISTORY,
     Chunk,
     Failed,
     GetManifest,
     GetSignatures,
-    HistoryEntry,
     Keep,
     Kept,
     Message,
@@ -32,17 +29,16 @@ from codesync.protocol import (
     Staged,
     StageTree,
     State,
-    TreeRef,
     Trial,
     Tried,
     Try,
     Undo,
     Undone,
 )
-from codesync.protocol import Result as WireResult
 from codesync.sidecar.answers import manifest_answer, signatures_answer
 from codesync.sidecar.launcher_link import LauncherError, LauncherLink
-from codesync.sidecar.state import Commit, Result
+from codesync.sidecar.reports import make_report, told_commit, told_result, was_undone
+from codesync.sidecar.state import Result
 from codesync.sidecar.store import Push, Store, StoreError
 from codesync.transaction import TransactionError
 
@@ -89,8 +85,8 @@ class Replica:
             app=self._app,
             trial=Trial(push_id=state.trial.push_id, phase=self._phase or "staged") if state.trial else None,
             notes=state.notes,
-            history=tuple(_told_commit(commit) for commit in state.history[-HISTORY:]),
-            results=tuple(_told_result(result) for result in state.results),
+            history=tuple(told_commit(commit) for commit in state.history[-HISTORY:]),
+            results=tuple(told_result(result) for result in state.results),
         )
 
     def _launcher_state(self) -> str:
@@ -271,19 +267,7 @@ class Replica:
         return self._make_report(status, verdict)
 
     def _make_report(self, status: str, verdict: dict[str, Any] | None = None) -> ReplicaReport:
-        told = verdict or {}
-        committed = self.store.state.committed
-        return ReplicaReport(
-            id=self.store.state.replica,
-            status=status,
-            generation=committed.generation if committed else 0,
-            exit_code=told.get("exit_code"),
-            signal=told.get("signal"),
-            log_tail=tuple(told.get("log_tail", ())),
-            drift=tuple(base64.b64decode(path) for path in told.get("drift", ())),
-            timings_ms=dict(told.get("timings_ms", {})),
-            reason=str(told.get("reason", "")),
-        )
+        return make_report(self.store.state, status, verdict or {})
 
     async def _keep(self, push_id: str) -> None:
         staged, report = self.store.staged, self._report
@@ -338,7 +322,7 @@ class Replica:
         staged, report = self.store.staged, self._report
         if staged is not None and staged.push.push_id == push_id:
             self._set_deadline(None)
-            if self.launcher.connected and self._phase in ("trying", "healthy") and not _undone(report):
+            if self.launcher.connected and self._phase in ("trying", "healthy") and not was_undone(report):
                 await self._undo_at_launcher(push_id)
             await self._finish_trying()
             result = Result(
@@ -386,29 +370,3 @@ class Replica:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception():
             log.error("internal error", exc_info=task.exception())
-
-
-def _undone(report: ReplicaReport | None) -> bool:
-    return report is not None and report.status == "rolled_back"
-
-
-def _told_commit(commit: Commit) -> HistoryEntry:
-    return HistoryEntry(
-        push_id=commit.push_id or GENERATION_0,
-        generation=commit.generation,
-        tree=TreeRef(commit.tree_id, commit.tracked_id),
-        description=commit.description,
-        source=commit.source,
-        at=commit.at,
-        restores=commit.restores,
-    )
-
-
-def _told_result(result: Result) -> WireResult:
-    return WireResult(
-        push_id=result.push_id,
-        source_tree_id=result.source_tree_id,
-        status=result.status,
-        tree=TreeRef(result.tree_id, result.tracked_id),
-        generation=result.generation,
-    )

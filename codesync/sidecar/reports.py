@@ -1,0 +1,53 @@
+"""What a replica tells of its past and of a trial, in protocol's words. Pure."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from codesync.protocol import GENERATION_0, HistoryEntry, ReplicaReport, Result, TreeRef
+from codesync.sidecar import state as own
+
+
+def told_commit(commit: own.Commit) -> HistoryEntry:
+    """An entry of the history."""
+    return HistoryEntry(
+        push_id=commit.push_id or GENERATION_0,
+        generation=commit.generation,
+        tree=TreeRef(commit.tree_id, commit.tracked_id),
+        description=commit.description,
+        source=commit.source,
+        at=commit.at,
+        restores=commit.restores,
+    )
+
+
+def told_result(result: own.Result) -> Result:
+    """What became of a push."""
+    return Result(
+        push_id=result.push_id,
+        source_tree_id=result.source_tree_id,
+        status=result.status,
+        tree=TreeRef(result.tree_id, result.tracked_id),
+        generation=result.generation,
+    )
+
+
+def make_report(state: own.State, status: str, verdict: dict[str, Any]) -> ReplicaReport:
+    """A replica's report, from the launcher's verdict where there is one."""
+    return ReplicaReport(
+        id=state.replica,
+        status=status,
+        generation=state.committed.generation if state.committed else 0,
+        exit_code=verdict.get("exit_code"),
+        signal=verdict.get("signal"),
+        log_tail=tuple(verdict.get("log_tail", ())),
+        drift=tuple(base64.b64decode(path) for path in verdict.get("drift", ())),
+        timings_ms=dict(verdict.get("timings_ms", {})),
+        reason=str(verdict.get("reason", "")),
+    )
+
+
+def was_undone(report: ReplicaReport | None) -> bool:
+    """Whether the launcher has put the old code back already."""
+    return report is not None and report.status == "rolled_back"
