@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from codesync.supervise import Exit, Process
 
 KEEP, UNDO = "keep", "undo"
+BACK_SECONDS = 10.0  # how long the verdict waits for the old code to serve again
 
 
 class Refused(Exception):
@@ -55,8 +56,8 @@ class Trial:
                 self._switch()
                 self._judge()
             except Refused as refusal:
-                self._take_back()
-                self._tell("undone", str(refusal))
+                trouble = self._take_back()
+                self._tell("undone", f"{refusal}{trouble}")
                 if self.decision == UNDO:
                     self._tell_undone()
                 return
@@ -172,14 +173,18 @@ class Trial:
         self._tell_undone()
         self._service.catch_up()
 
-    def _take_back(self) -> None:
-        """The old tree, and the old code running."""
+    def _take_back(self) -> str:
+        """The old tree, and the old code running; returns what to add to the reason when that is not well either."""
         if self._stopped:
             self._service.app.stop()
         self._undo_step()
-        if self._stopped:
-            self._service.check()
-            self._service.start(self._service.tree.applied.push_id)
+        if not self._stopped:
+            return ""
+        self._service.check()
+        process = self._service.start(self._service.tree.applied.push_id)
+        until = self._service.loop.clock() + min(self._service.options.health_seconds, BACK_SECONDS)
+        self._service.wait(lambda: process.exit or process.passed, until)
+        return "" if process.passed else f"; the old code is not {self._wanted()} either"
 
     def _undo_step(self) -> None:
         step, self._step, self._renamed = self._step, None, False

@@ -160,9 +160,9 @@ class Link:
         self._resume = (Step.READY, "")
         self._batch = self._batches = 0
 
-    def send(self, message: Message) -> None:
-        """ProtocolError when we must not say this now."""
-        self._walk(self.me, message)
+    def send(self, message: Message) -> bool:
+        """Whether the peer will act on it: False means late, it is no harm. ProtocolError when we must not say this now."""
+        return self._walk(self.me, message)
 
     def receive(self, message: Message) -> bool:
         """Whether to act on it: False means late, ignore it. ProtocolError when the peer must not say this now."""

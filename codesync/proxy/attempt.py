@@ -247,7 +247,7 @@ class Attempt:
         member.expect(At.TRYING, self._verdict_due, "give its verdict (deadline + try_margin)")
 
     def _hear_tried(self, member: Member, message: Tried, now: float) -> None:
-        if self.phase is not Phase.TRYING or member.at not in {At.TRYING, At.HEALTHY}:
+        if member.at not in {At.TRYING, At.HEALTHY}:
             return
         if message.healthy:
             member.settle(At.HEALTHY, message.report)

@@ -129,6 +129,7 @@ class Switchboard:
 
 def _check(link: Link, message: Message) -> None:
     try:
-        link.send(message)
+        acted_upon = link.send(message)
     except ProtocolError as error:  # ours: never to be blamed on the peer whose event led here
         raise AssertionError(error.message) from error
+    assert acted_upon, f"{message} is late"

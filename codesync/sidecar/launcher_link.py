@@ -41,6 +41,7 @@ class LauncherLink:
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[tuple[str, str], asyncio.Future[Message]] = {}
         self.hello: Message | None = None
+        self.looked = asyncio.Event()  # set once it is known whether a launcher is there
 
     @property
     def connected(self) -> bool:
@@ -52,6 +53,7 @@ class LauncherLink:
         while True:
             with suppress(OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
                 await self._converse()
+            self.looked.set()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _converse(self) -> None:
@@ -65,6 +67,7 @@ class LauncherLink:
                     f"the launcher speaks version {hello.get('version')}, this sidecar {VERSION}"
                 )
             self._writer, self.hello = writer, hello
+            self.looked.set()
             self._on_message(hello)
             while line := await reader.readline():
                 self._dispatch(_parse(line))

@@ -43,6 +43,7 @@ from codesync.sidecar.store import Push, Store, StoreError
 from codesync.transaction import TransactionError
 
 STAGED_SECONDS = 180.0  # a staged trial that nobody tries is dropped
+VERDICT_MARGIN = 15.0  # past the deadline the launcher still has to put the old code back
 STOP_SECONDS = 60.0  # the launcher's answer to keep, undo and apply
 SPOOL_BYTES = 1024 * 1024
 
@@ -155,18 +156,25 @@ class Replica:
     async def _take_generation0(self) -> None:
         if self._gen0 == "ready":
             self._gen0 = "taken"  # told both by hello and by a message, done once
-            try:
-                async with self._disk:
-                    commit = await asyncio.to_thread(self.store.adopt_generation0)
-                self.launcher.send({"type": "adopted", "tree_id": commit.tree_id})
-                log.info("generation 0 taken from the image: tree %s", commit.tree_id[:12])
-            except (OSError, ValueError, KeyError, DeltaError, TransactionError) as error:
-                log.error(
-                    "the image's copy cannot be taken over, so the first push carries the whole tree: %s",
-                    error,
-                )
-        self._gen0 = "none"
+            if self.store.has_stored_pushes:
+                await self._apply_committed()
+            else:
+                await self._adopt_generation0()
+            self._gen0 = "none"
         await self.tell_state()
+
+    async def _adopt_generation0(self) -> None:
+        try:
+            async with self._disk:
+                commit = await asyncio.to_thread(self.store.adopt_generation0)
+            self.launcher.send({"type": "adopted", "tree_id": commit.tree_id})
+            log.info("generation 0 taken from the image: tree %s", commit.tree_id[:12])
+        except (OSError, ValueError, KeyError, DeltaError, TransactionError) as error:
+            log.error(
+                "the image's copy cannot be taken over, so the first push carries the whole tree: %s", error
+            )
+        except LauncherError as error:
+            log.warning("%s; it learns of generation 0 when it is back", error)
 
     async def _apply_committed(self) -> None:
         try:
@@ -261,7 +269,7 @@ class Replica:
             return self._make_report("stored")
         health = bool(self.launcher.hello and self.launcher.hello.get("health"))
         asked = {"type": "try", "push_id": message.push_id, "deadline_s": message.deadline_s}
-        verdict = await self.launcher.request(asked, "verdict", message.deadline_s)
+        verdict = await self.launcher.request(asked, "verdict", message.deadline_s + VERDICT_MARGIN)
         kept = verdict.get("verdict") == "keep"
         status = ("healthy" if health else "running") if kept else "rolled_back"
         return self._make_report(status, verdict)
@@ -273,6 +281,17 @@ class Replica:
         staged, report = self.store.staged, self._report
         if staged is None or staged.push.push_id != push_id or report is None:
             await self._already_decided(push_id)
+            return
+        if self._phase == "healthy" and self._app.get("state") == "exited":
+            await self._undo(push_id, "the application ended before the push was kept")
+            await self._send(
+                Failed(
+                    push_id=push_id,
+                    phase="keep",
+                    code="crashed",
+                    message="the application ended before the push was kept",
+                )
+            )
             return
         self._set_deadline(None)
         changed = staged.target.ids[0] != self.store.tree.tree_id

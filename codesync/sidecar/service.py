@@ -54,6 +54,7 @@ class _Service:
             tasks.create_task(self._stay_connected())
 
     async def _stay_connected(self) -> None:
+        await self._replica.launcher.looked.wait()  # bounded by the hello's timeout
         waits = backoff()
         while True:
             try:

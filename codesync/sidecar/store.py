@@ -122,6 +122,11 @@ class Store:
         """The entries of what is committed."""
         return self.committed.manifest
 
+    @property
+    def has_stored_pushes(self) -> bool:
+        """Whether pushes were kept before any launcher ran: they fit every image, and no image may drop them."""
+        return not self.state.image and any(commit.generation for commit in self.state.history)
+
     # --- staging ---------------------------------------------------------------------------------------------
 
     def stage_batch(self, push: Push, file: BinaryIO, target: TreeRef) -> Staged:

@@ -294,7 +294,7 @@ def test_the_sidecar_may_undo_what_was_healthy(world: World) -> None:
     peer.push("p1", ONE, TWO)
     peer.say("undo", push_id="p1")
 
-    assert peer.hear("undone", push_id="p1")["app"]["state"] == "starting"
+    assert peer.hear("undone", push_id="p1")["app"]["state"] == "running"
     container.wait_for_output(b"one\ntwo\none\n")
     assert container.holds(ONE)
     peer.say("undo", push_id="p1")  # said twice, answered twice
@@ -308,7 +308,7 @@ def test_an_undo_is_heard_while_the_application_gets_healthy(world: World) -> No
     peer.hear("progress", stage="health")
     peer.say("undo", push_id="p1")
 
-    assert peer.hear("verdict", push_id="p1")["reason"] == "the push was called off"
+    assert peer.hear("verdict", push_id="p1")["reason"].startswith("the push was called off")
     peer.hear("undone", push_id="p1")
     assert container.holds(ONE)
 
@@ -325,7 +325,7 @@ def test_the_deadline_ends_a_trial_that_is_not_judged_yet(world: World) -> None:
     container, peer = started(world, settle=60)
     verdict = peer.push("p1", ONE, TWO, deadline_s=0.2)
 
-    assert verdict["reason"] == "the deadline passed before the application was settled"
+    assert verdict["reason"].startswith("the deadline passed before the application was settled")
     assert container.holds(ONE)
 
 

@@ -1,13 +1,17 @@
 """A push on its replicas: staged, tried, kept or undone on all, whoever is lost on the way."""
 
+from functools import partial
+
 from codesync.protocol import (
     BatchRef,
+    Chunk,
     Close,
     Keep,
     Outcome,
     Progress,
     Push,
     Stage,
+    Trial,
     Try,
     Undo,
     Welcome,
@@ -287,6 +291,7 @@ def test_a_replica_that_does_not_answer_an_undo_is_given_up_and_sent_away(world:
     assert [report.status for report in ide.outcome.replicas] == ["failed", "rolled_back"]
     assert first.closed is not None
     assert first.closed[0] == Close.TIMEOUT
+    assert world.deployment.replicas == 1
 
 
 def test_a_second_connection_of_a_replica_replaces_the_first(world: World) -> None:
@@ -323,3 +328,91 @@ def test_a_replica_that_comes_during_a_push_takes_no_part_and_is_brought_up_to_d
     assert [report.id for report in ide.outcome.replicas] == ["r1"]
     assert late.tree == ref(1)
     assert late.history[-1].push_id == "p1"
+
+
+def test_what_is_tried_is_wholly_received(world: World) -> None:
+    sidecar = world.sidecar()
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.run()
+    ide.say(
+        Push(
+            push_id="p1", batches=(BatchRef(base=IMAGE, target=ref(1)), BatchRef(base=ref(8), target=ref(1)))
+        )
+    )
+    ide.say(Chunk(push_id="p1", data=b"for r1", last=True))
+    world.run()
+    assert sidecar.trial is not None
+    assert Try not in kinds(sidecar)
+    ide.say(Chunk(push_id="p1", data=b"for a replica that may come later", last=True, batch=1))
+    world.run()
+    assert ide.outcome.status == "healthy"
+    late = world.sidecar("r2", tree=ref(8))
+    world.run()
+    assert late.tree == ref(1)
+
+
+def test_a_replica_that_is_lost_while_it_undoes_is_told_again(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    second.plan = "unhealthy"
+    second.judge()
+    world.deliver(second)
+    first.cut()
+    first.connect()
+    world.run()
+    assert ide.outcome.status == "rolled_back"
+    assert [report.status for report in ide.outcome.replicas] == ["rolled_back", "rolled_back"]
+    assert first.trial is None
+
+
+def test_a_replica_that_comes_back_with_a_trial_that_was_given_up_is_told_to_undo_it(world: World) -> None:
+    (first, second), ide = halfway(world, "r1", "r2")
+    first.plan = "fail"
+    ide.send_one()
+    world.deliver(ide)
+    while second.inbox:
+        second.hear_one()  # it has staged
+    second.cut()
+    while first.inbox:
+        first.hear_one()
+    world.deliver(first)  # it has not
+    second.connect()
+    world.run()
+    assert ide.outcome.status == "failed"
+    assert second.trial is None
+    assert Undo in kinds(second)
+
+
+def test_what_is_kept_stays_kept_whatever_the_replica_says_later(world: World) -> None:
+    (first, second), ide = on_trial(world, "r1", "r2")
+    for sidecar in (first, second):
+        sidecar.plan = "healthy"
+        sidecar.judge()
+    while first.outbox or second.outbox:
+        world.deliver(first if first.outbox else second)
+    while first.inbox:
+        first.hear_one()
+    while first.outbox:
+        world.deliver(first)
+    assert first.tree == ref(1)
+    first.trial = Trial(push_id="p1", phase="healthy")
+    first.cut()
+    first.connect()
+    while first.outbox or first.inbox:
+        step = first.hear_one if first.inbox else partial(world.deliver, first)
+        step()
+    world.run()
+    assert ide.outcome.status == "healthy"
+
+
+def test_a_replica_that_comes_back_with_an_older_trial_goes_on_when_that_is_undone(world: World) -> None:
+    (sidecar,), ide = halfway(world, "r1")
+    sidecar.cut()
+    sidecar.trial, sidecar.words = Trial(push_id="p0", phase="staged"), None
+    sidecar.connect()
+    world.run()
+    assert kinds(sidecar)[-2:] == [Undo, Stage]
+    ide.send_one()
+    world.run()
+    judge(world, sidecar)
+    assert ide.outcome.status == "healthy"

@@ -1,9 +1,12 @@
 """Whose turn it is: who waits, who is refused, who asks twice, who leaves."""
 
+from functools import partial
+
 from codesync.protocol import (
     Cancel,
     Error,
     GetManifest,
+    Result,
     Stage,
     State,
     Step,
@@ -11,8 +14,8 @@ from codesync.protocol import (
     Welcome,
 )
 from codesync.proxy.events import DiskFailed, DropSpool
-from tests.proxy.peers import ref
-from tests.proxy.world import World, halfway, kinds
+from tests.proxy.peers import IMAGE, ref
+from tests.proxy.world import World, halfway, kinds, push_all
 
 # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -350,3 +353,59 @@ def test_chunks_after_the_end_are_ignored(world: World) -> None:
     world.run()
     assert ide.outcome.status == "failed"
     assert ide.connected
+
+
+def test_a_push_that_was_given_up_may_be_sent_again_whatever_a_replica_remembers(world: World) -> None:
+    (sidecar,), ide = halfway(world, "r1")
+    ide.cut()
+    world.run()
+    result = Result(push_id="p1", source_tree_id=ref(1).tree_id, status="rolled_back", tree=IMAGE)
+    sidecar.results, sidecar.plan = (result,), "healthy"
+    sidecar.say(State(replica=sidecar.state))
+    again = world.ide()
+    again.begin("p1", 1)
+    world.run()
+    assert again.outcome.status == "healthy"
+
+
+def test_a_push_that_is_sent_again_while_it_is_undone_gets_its_outcome(world: World) -> None:
+    (sidecar,), ide = halfway(world, "r1")
+    world.feed(DiskFailed("p1", "full"))
+    again = world.ide(greet=False)
+    while again.outbox or again.inbox:
+        step = again.hear_one if again.inbox else partial(world.deliver, again)
+        step()
+    again.begin("p1", 1)
+    world.deliver(again)
+    assert sidecar.inbox
+    world.run()
+    assert again.outcome == ide.outcome
+    assert again.outcome.status == "failed"
+
+
+def test_a_push_that_begins_anew_keeps_its_place(world: World) -> None:
+    (sidecar,), _ = halfway(world, "r1")
+    sidecar.plan = "healthy"
+    other, again = world.ide(), world.ide()
+    other.begin("p2", 2)
+    world.run()
+    again.begin("p1", 1)
+    world.run()
+    assert [entry.push_id for entry in sidecar.history[1:]] == ["p1", "p2"]
+
+
+def test_what_was_told_after_a_restart_is_told_again(world: World) -> None:
+    first, second = world.sidecar("r1"), world.sidecar("r2")
+    push_all(world, 1)
+    world.index = None
+    world.restart()
+    first.connect()
+    outcomes = []
+    for _ in range(2):
+        ide = world.ide()
+        ide.begin("p1", 1)
+        world.run()
+        outcomes.append(ide.outcome)
+        second.connect()
+        world.run()
+    assert outcomes[0] == outcomes[1]

@@ -74,3 +74,14 @@ def test_a_client_may_not_ask_without_end(world: World) -> None:
     world.run()
     refused = [m for m in ide.heard if isinstance(m, AnswerError)]
     assert [m.code for m in refused] == ["busy"] * 4
+
+
+def test_a_question_to_a_replica_that_connects_anew_ends_with_an_error(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    sidecar.hear = lambda message: None  # type: ignore[method-assign]
+    ide.say(GetManifest(request=1, tree=IMAGE))
+    world.run()
+    sidecar.connect()
+    world.run()
+    assert isinstance(ide.heard[-1], AnswerError)
+    assert ide.heard[-1].code == "replica_lost"
