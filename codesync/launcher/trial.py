@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from codesync.supervise import Exit, Process
 
 KEEP, UNDO = "keep", "undo"
-BACK_SECONDS = 10.0  # how long the verdict waits for the old code to serve again
+BACK_SECONDS = 5.0  # how long the verdict waits for the old code to serve again
 
 
 class Refused(Exception):
@@ -184,7 +184,7 @@ class Trial:
         process = self._service.start(self._service.tree.applied.push_id)
         until = self._service.loop.clock() + min(self._service.options.health_seconds, BACK_SECONDS)
         self._service.wait(lambda: process.exit or process.passed, until)
-        return "" if process.passed else f"; the old code is not {self._wanted()} either"
+        return "" if process.passed else f"; the old code is started again, and not {self._wanted()} yet"
 
     def _undo_step(self) -> None:
         step, self._step, self._renamed = self._step, None, False
