@@ -251,8 +251,9 @@ class Pusher:
 
     def _finish(self, outcome: Outcome) -> PushResult:
         result = self._result.finish(outcome)
-        if result.ok and outcome.tree in self._targets:
-            self._known.add(self._targets[outcome.tree])
+        if result.ok:
+            for tree in self._targets.values():
+                self._known.add(tree)
         return result
 
     def _relay(self, message: Progress) -> None:

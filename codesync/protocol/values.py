@@ -132,7 +132,10 @@ class DeploymentState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRef:
-    """One batch of a push: the replicas at `base` get it. All batches of a push have the same `target`."""
+    """One batch of a push: the replicas at `base` get it.
+
+    Targets differ where replicas keep different files of their own, which the push does not know.
+    """
 
     base: TreeRef
     target: TreeRef

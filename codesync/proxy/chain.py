@@ -4,7 +4,7 @@ Pure: it names files and says which to drop; `store.py` moves and removes them.
 """
 
 from collections import deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,10 +50,14 @@ class KeptPush:
 
 @dataclass(slots=True)
 class Chain:
-    """At most MAX_PUSHES pushes with at most MAX_BYTES of batches, oldest first; `last` is the last push kept."""
+    """At most MAX_PUSHES pushes with at most MAX_BYTES of batches, oldest first; `last` is the last push kept.
+
+    `ends` are the trees it left: more than one where replicas keep different files of their own.
+    """
 
     pushes: list[KeptPush] = field(default_factory=list)
     last: LastPush | None = None
+    ends: frozenset[TreeRef] = frozenset()
     next_name: int = 1
     max_pushes: int = MAX_PUSHES
     max_bytes: int = MAX_BYTES
@@ -71,12 +75,17 @@ class Chain:
         """The kept push of that id, the newest if it was replayed."""
         return next((push for push in reversed(self.pushes) if push.push_id == push_id), None)
 
-    def add(self, push: KeptPush, tree: TreeRef) -> tuple[str, ...]:
-        """Append; `tree` is now the deployment's. Returns the names of batches that are dropped for the bounds."""
+    def add(self, push: KeptPush, trees: Collection[TreeRef]) -> tuple[str, ...]:
+        """Append; `trees` are what it left. Returns the names of batches that are dropped for the bounds."""
         before = self.names()
         self.pushes.append(push)
+        self.ends = frozenset(trees)
         self.last = LastPush(
-            push_id=push.push_id, source=push.source, description=push.description, at=push.at, tree=tree
+            push_id=push.push_id,
+            source=push.source,
+            description=push.description,
+            at=push.at,
+            tree=next(iter(trees)),
         )
         while len(self.pushes) > self.max_pushes or sum(kept.size for kept in self.pushes) > self.max_bytes:
             del self.pushes[0]
@@ -84,9 +93,12 @@ class Chain:
 
     def adopt(self, newest: HistoryEntry) -> None:
         """A replica's newest commit is the deployment's last push if it is a later one: another proxy served it."""
-        if newest.push_id == GENERATION_0 or self.find(newest.push_id) is not None:
+        if self.last is not None and newest.push_id == self.last.push_id:
+            self.ends |= {newest.tree}
+        elif newest.push_id == GENERATION_0 or self.find(newest.push_id) is not None:
             return
-        if self.last is None or (newest.push_id != self.last.push_id and newest.at > self.last.at):
+        elif self.last is None or newest.at > self.last.at:
+            self.ends = frozenset({newest.tree})
             self.last = LastPush(
                 push_id=newest.push_id,
                 source=newest.source,
@@ -103,18 +115,18 @@ class Chain:
         ]
 
     def path(self, base: TreeRef) -> list[tuple[KeptPush, Edge]]:
-        """The shortest way from `base` to the last tree; empty when there is none, or none is needed."""
-        if self.last is None or base == self.last.tree:
-            return []
+        """The shortest way from `base` to where the last push led; empty when there is none, or none is needed."""
         came: dict[TreeRef, tuple[KeptPush, Edge]] = {}
-        queue = deque([base])
-        while queue and self.last.tree not in came:
+        queue = deque([base] if base not in self.ends else [])
+        while queue:
             here = queue.popleft()
+            if here in self.ends:
+                return _walk_back(came, base, here)
             for push, edge in self._leaving(here):
                 if edge.target not in came and edge.target != base:
                     came[edge.target] = (push, edge)
                     queue.append(edge.target)
-        return _walk_back(came, base, self.last.tree)
+        return []
 
     def _leaving(self, tree: TreeRef) -> Iterable[tuple[KeptPush, Edge]]:
         return ((push, edge) for push in reversed(self.pushes) for edge in push.edges if edge.base == tree)
@@ -125,6 +137,7 @@ class Chain:
             "version": VERSION,
             "next_name": self.next_name,
             "last": _last_to_json(self.last),
+            "ends": sorted(list(tree) for tree in self.ends),
             "pushes": [_push_to_json(push) for push in self.pushes],
         }
 
@@ -137,6 +150,7 @@ class Chain:
             return cls(
                 [_push_from_json(push) for push in record["pushes"]],
                 _last_from_json(record["last"]),
+                frozenset(_tree(tree) for tree in record["ends"]),
                 int(record["next_name"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -148,8 +162,6 @@ def _walk_back(
 ) -> list[tuple[KeptPush, Edge]]:
     steps: list[tuple[KeptPush, Edge]] = []
     while tree != base:
-        if tree not in came:
-            return []
         steps.append(came[tree])
         tree = came[tree][1].base
     return steps[::-1]

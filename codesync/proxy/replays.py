@@ -29,7 +29,7 @@ class Replays:
     """The steps that the chain knows, less those that failed."""
 
     chain: Chain
-    _hopeless: set[tuple[str, TreeRef, TreeRef]] = field(default_factory=set)
+    _hopeless: set[tuple[str, TreeRef, str]] = field(default_factory=set)
 
     def next(self, replicas: Iterable[Replica]) -> Replay | None:
         """The first step of the first late replica that is free for one."""
@@ -45,9 +45,9 @@ class Replays:
             self._hopeless.clear()
         self._hopeless.add(self._key(replica))
 
-    def _key(self, replica: Replica) -> tuple[str, TreeRef, TreeRef]:
+    def _key(self, replica: Replica) -> tuple[str, TreeRef, str]:
         tree = replica.state.tree
-        return (replica.id, tree, self.chain.last.tree if self.chain.last else tree)
+        return (replica.id, tree, self.chain.last.push_id if self.chain.last else "")
 
 
 def _replay(replica_id: str, push: KeptPush, edge: Edge) -> Replay:

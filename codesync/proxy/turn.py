@@ -86,8 +86,6 @@ class Turn:
 
 def push_orders(push: Push, states: Iterable[ReplicaState]) -> list[tuple[str, Order]]:
     """Each replica gets the batch that starts at its tree. Raises ProtocolError, Impossible."""
-    if len({batch.target for batch in push.batches}) != 1:
-        raise ProtocolError("push.batches have different targets")
     by_base = {batch.base: index for index, batch in enumerate(push.batches)}
     if len(by_base) != len(push.batches):
         raise ProtocolError("push.batches start twice at the same tree")

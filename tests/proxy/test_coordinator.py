@@ -74,8 +74,8 @@ def test_a_client_that_breaks_the_protocol_in_its_push_has_it_undone(world: Worl
 @pytest.mark.parametrize(
     "batches",
     [
-        (BatchRef(base=IMAGE, target=ref(1)), BatchRef(base=ref(2), target=ref(3))),
         (BatchRef(base=IMAGE, target=ref(1)), BatchRef(base=IMAGE, target=ref(1))),
+        (BatchRef(base=IMAGE, target=ref(1)), BatchRef(base=IMAGE, target=ref(2))),
     ],
 )
 def test_batches_that_make_no_sense_are_a_broken_protocol(
