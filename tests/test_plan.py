@@ -152,7 +152,7 @@ def everything(specs: str) -> str:
 def test_deleting_more_than_twenty_paths_and_half_of_the_tree_is_refused() -> None:
     case = Case("a=1", f"a=1 {many(21)}", "", tracked=everything(many(21)))
     found = case.run()
-    with pytest.raises(GuardError, match="deletes 22 of 23 known paths .*d/f0.* and 17 more") as caught:
+    with pytest.raises(GuardError, match=r"deletes 22 of 23 known paths .*d/f0.* and 17 more") as caught:
         check_deletes(found, tree(case.source), allow_mass_delete=False)
     assert caught.value.override == "allow_mass_delete"
     check_deletes(found, tree(case.source), allow_mass_delete=True)
@@ -187,7 +187,7 @@ def large(size: int) -> Manifest:
 
 def test_more_than_64_mib_are_refused() -> None:
     found = plan(large(64 * 2**20 + 1), Manifest.of(()), frozenset(), lambda *_: False)
-    with pytest.raises(GuardError, match="64 MiB, more than 64 MiB .model.bin") as caught:
+    with pytest.raises(GuardError, match=r"64 MiB, more than 64 MiB .model.bin") as caught:
         check_size(found, allow_large=False)
     assert caught.value.override == "allow_large"
     check_size(found, allow_large=True)
