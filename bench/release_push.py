@@ -72,8 +72,10 @@ def main() -> None:
             pushes.append(timed_push(chain, NEW))
             rsyncs.append(rsync(chain.source, copy))
     _, result = pushes[-1]
+    files = result.files
+    counts = f"{files.added} added, {files.modified} modified, {files.deleted} deleted"
     print(
-        f"Django {NEW} over {OLD}, {options.runs} runs; `{result.status}`: {result.files}; then back: `{back.status}`\n"
+        f"Django {NEW} over {OLD}: {counts}; {options.runs} runs, `{result.status}`, and back: `{back.status}`\n"
     )
     print("| | milliseconds, median | bytes |\n|---|---|---|")
     print(
