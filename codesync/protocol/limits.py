@@ -26,7 +26,7 @@ class Timeouts:
     launcher_wait: float = 30.0  # a granted push waits while a replica's launcher is starting
     plan_idle: float = 60.0  # from Granted to Push; requests and their answers start it anew
     chunk_idle: float = 60.0  # between two Chunks of the client
-    stage_idle: float = 60.0  # a replica takes a chunk, reports progress or is staged
+    stage_idle: float = 120.0  # a replica takes a chunk, reports progress or is staged
     reconnect: float = 20.0  # a replica lost before its trial comes back
     deadline: float = 120.0  # how long a replica may hold a trial without hearing keep (Try.deadline_s)
     try_margin: float = 15.0  # beyond the deadline, for the verdict's way back

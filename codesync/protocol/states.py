@@ -137,8 +137,6 @@ _ASIDE = {
     Side.SIDECAR: frozenset({State, Answer, AnswerError}),
     Side.PROXY: frozenset({Answer, AnswerError, GetManifest, GetSignatures}),
 }
-# what a sidecar may have said before it read our Undo
-_CROSSED_BY_UNDO = (Staged, Tried, Failed)
 _RESUMED = {"staged": Step.STAGED, "trying": Step.TRYING, "healthy": Step.TRIED}
 _REMEMBERED = 16  # earlier pushes of a link that late messages may be about
 
@@ -192,14 +190,20 @@ class Link:
         return kind in _ASIDE[sender]
 
     def _late(self, sender: Side, message: Message, push_id: str) -> bool:
-        crossed = (
-            self.step is Step.UNDOING and push_id == self.push_id and isinstance(message, _CROSSED_BY_UNDO)
-        )
-        if crossed or (push_id and push_id != self.push_id and push_id in self._past):
+        if push_id and self._is_late(message, push_id):
             return False
         about = f" about push {push_id}" if push_id else ""
         now = f"{self.step}, push {self.push_id}" if self.push_id else self.step
         raise ProtocolError(f"{sender} said {wire_name(type(message))}{about} while the connection was {now}")
+
+    def _is_late(self, message: Message, push_id: str) -> bool:
+        if push_id != self.push_id:
+            return push_id in self._past
+        if self.step is Step.UNDOING:  # said before our Undo was read
+            return isinstance(message, (Staged, Tried, Failed))
+        # The same push has begun anew, after an Undone of the sidecar had crossed our Undo, which it has answered too.
+        begun_anew = self.step in {Step.STAGING, Step.VERIFYING} and push_id in self._past
+        return begun_anew and isinstance(message, Undone)
 
     def _check(self, message: Message) -> None:
         if isinstance(message, Hello) and (message.replica is None) == (Side.SIDECAR in {self.me, self.peer}):

@@ -161,21 +161,22 @@ class Host(Listener):
     def _relay(self, command: Relay, wire: Wire) -> None:
         if isinstance(command.content, Stored):
             wire.unrelay()
-            task = self._loop.create_task(self._relay_stored(command, command.content.name, wire))
+            task = self._loop.create_task(self._relay_stored(command.push_id, command.content.name, wire))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
         else:
             wire.relay(command.push_id, self._store.acquire(command.content))
 
-    async def _relay_stored(self, command: Relay, name: str, wire: Wire) -> None:
+    async def _relay_stored(self, push_id: str, name: str, wire: Wire) -> None:
+        wanted = wire.relays
         try:
             content = await self._store.open(name)
         except OSError as error:
-            self.cannot_read(command.push_id, error)
+            self.cannot_read(push_id, error)
             return
-        if self._wires.get(command.connection) is wire:
-            wire.relay(command.push_id, content)
-        else:
+        if wire in self._numbers and wire.relays == wanted:
+            wire.relay(push_id, content)
+        else:  # it was ended while the file was opened
             self._store.release(content)
 
     def relaying(self, wire: Wire, chunk: Chunk) -> None:

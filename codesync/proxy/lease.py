@@ -377,7 +377,8 @@ class Lease:
         batches = turn.push.batches if turn.push is not None else ()
         names = {i: self.chain.name() for i, batch in enumerate(batches) if batch.base != batch.target}
         edges = batch_edges(turn, names) if turn.push is not None else tree_edges(attempt)
-        trees = [member.order.target for member in attempt.kept]
+        trees = [member.order.target for member in (*attempt.kept, *attempt.members.values())]
+        trees += [batch.target for batch in batches]  # also of replicas that are lost, or that may come
         evicted = self.chain.add(kept_push(turn, attempt, edges, at), trees)
         self.board.do(KeepSpool(turn.words.push_id, names, self.chain.to_json(), evicted))
 

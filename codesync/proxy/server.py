@@ -150,7 +150,12 @@ class Proxy:
 
     async def stop(self) -> None:
         """Nothing new begins; what is decided may end."""
-        await asyncio.gather(*(host.stop(_STOP_SECONDS) for host in self._hosts.values()))
+        hosts = list(self._hosts.values())
+        for error in await asyncio.gather(
+            *(host.stop(_STOP_SECONDS) for host in hosts), return_exceptions=True
+        ):
+            if error is not None:  # a defect; the others are stopped all the same
+                log.error("%s", line("defect", {"error": repr(error), "at": where(error)}))
 
     async def close(self) -> None:
         """After the last connection."""

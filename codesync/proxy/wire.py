@@ -52,6 +52,7 @@ class Wire:
         self._newest: Message | None = None  # the last in the outbox
         self._waiting = 0  # bytes in the outbox
         self._relaying: Relaying | None = None
+        self.relays = 0  # how often a relay was begun or ended: tells whether an opening file is still wanted
         self._ending: tuple[int, str] | None = None
         self._work = asyncio.Event()
         self._taken = asyncio.Event()
@@ -84,6 +85,7 @@ class Wire:
 
     def unrelay(self) -> None:
         """Send no more of a batch."""
+        self.relays += 1
         if self._relaying is not None:
             self._relaying.content.listeners.discard(self._work.set)
             self._store.release(self._relaying.content)

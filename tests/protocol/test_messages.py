@@ -2,13 +2,34 @@
 
 import dataclasses
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from codesync.protocol import MESSAGES, decode, encode
+from codesync.protocol import (
+    MESSAGES,
+    BatchRef,
+    Close,
+    Code,
+    DeploymentState,
+    Failure,
+    ReplicaReport,
+    ReplicaState,
+    Timeouts,
+    TreeRef,
+    decode,
+    encode,
+)
 from tests.protocol.examples import EXAMPLES
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "protocol"
+TEXT = (Path(__file__).parent.parent.parent / "docs" / "protocol.md").read_text()
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table with that heading."""
+    lines = TEXT.partition(f"\n{heading}\n")[2].partition("\n\n")[0].splitlines()[1:]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -34,9 +55,35 @@ def test_every_field_is_in_some_example() -> None:
 
 
 def test_every_message_and_every_field_is_documented() -> None:
-    text = (Path(__file__).parent.parent.parent / "docs" / "protocol.md").read_text()
     for name, kind in MESSAGES.items():
-        section = text.partition(f"\n#### `{name}`")[2].partition("\n#### ")[0]
+        section = TEXT.partition(f"\n#### `{name}`")[2].partition("\n#### ")[0]
         assert section, f"{name} has no section"
         for field in dataclasses.fields(kind):
             assert f"`{field.name}`" in section, f"{name}.{field.name} is not described"
+
+
+def test_every_value_and_every_field_of_it_is_documented() -> None:
+    for title, kind in (
+        ("Tree", TreeRef),
+        ("Batch ref", BatchRef),
+        ("Replica state", ReplicaState),
+        ("Replica report", ReplicaReport),
+        ("Deployment state", DeploymentState),
+        ("Failure", Failure),
+    ):
+        section = TEXT.partition(f"\n#### {title}\n")[2].partition("\n#")[0]
+        for name in get_type_hints(kind):
+            assert f"`{name}`" in section, f"{title}: {name} is not described"
+
+
+def test_every_wait_is_documented_with_its_default() -> None:
+    told = {
+        name: float(seconds)
+        for name, seconds, _, _ in rows("| name | default | what is waited for | and then |")
+    }
+    assert told == dataclasses.asdict(Timeouts())
+
+
+def test_every_code_is_documented() -> None:
+    assert {code for code, _ in rows("| code | meaning |")} == set(Code)
+    assert {int(code) for code, _ in rows("| close code | meaning |")} == set(Close)

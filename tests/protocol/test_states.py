@@ -209,6 +209,19 @@ def test_chunks_that_crossed_the_end_of_a_push_are_late() -> None:
     assert talk.links[IDE].step is Step.READY
 
 
+def test_the_answer_to_an_undo_that_crossed_undone_is_late_even_if_the_push_has_begun_anew() -> None:
+    talk = sidecar(STAGE, chunk(PROXY), STAGED)
+    talk.links[SIDECAR].send(UNDONE[1])
+    talk.links[PROXY].send(UNDO[1])
+    assert talk.links[PROXY].receive(UNDONE[1])
+    talk.links[PROXY].send(STAGE[1])
+    assert talk.links[SIDECAR].receive(UNDO[1])
+    talk.links[SIDECAR].send(UNDONE[1])
+    assert talk.links[SIDECAR].receive(STAGE[1])
+    assert not talk.links[PROXY].receive(UNDONE[1])
+    assert talk.say(chunk(PROXY), STAGED) is Step.STAGED
+
+
 # -- what is not legal -----------------------------------------------------------------------------------------------
 
 
@@ -244,6 +257,8 @@ def test_chunks_that_crossed_the_end_of_a_push_are_late() -> None:
         (sidecar(), KEEP),
         (sidecar(STAGE), STAGED),
         (sidecar(STAGE), STAGE),
+        (sidecar(STAGE), UNDONE),
+        (sidecar(STAGE, UNDO), (SIDECAR, Staged(push_id="q"))),
         (sidecar(STAGE), TRY),
         (sidecar(STAGE, chunk(PROXY)), chunk(PROXY)),
         (sidecar(STAGE, chunk(PROXY), STAGED), KEEP),

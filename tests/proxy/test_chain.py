@@ -38,7 +38,7 @@ def kept(number: int, *ways: tuple[int, int], size: int = 10, restores: str = ""
 def chain_of(*pushes: tuple[KeptPush, int], **bounds: int) -> Chain:
     chain = Chain(**bounds)  # type: ignore[arg-type]
     for push, tree in pushes:
-        chain.add(push, ref(tree))
+        chain.add(push, [ref(tree)])
     return chain
 
 
@@ -77,19 +77,19 @@ def test_the_same_tree_with_other_tracked_paths_is_another_place() -> None:
 
 def test_old_pushes_are_dropped_for_their_number() -> None:
     chain = Chain(max_pushes=2)
-    assert [chain.add(push, ref(tree)) for push, tree in LINE] == [(), (), ("00000001.batch",)]
+    assert [chain.add(push, [ref(tree)]) for push, tree in LINE] == [(), (), ("00000001.batch",)]
     assert way(chain, 0) == []
     assert way(chain, 1) == ["p2", "p3"]
 
 
 def test_old_pushes_are_dropped_for_their_size() -> None:
     chain = Chain(max_bytes=25)
-    assert [chain.add(push, ref(tree)) for push, tree in LINE] == [(), (), ("00000001.batch",)]
+    assert [chain.add(push, [ref(tree)]) for push, tree in LINE] == [(), (), ("00000001.batch",)]
 
 
 def test_a_push_that_is_larger_than_all_that_is_kept_is_not_kept_and_counts_all_the_same() -> None:
     chain = chain_of(*LINE, max_bytes=35)
-    dropped = chain.add(kept(4, (3, 4), size=36), ref(4))
+    dropped = chain.add(kept(4, (3, 4), size=36), [ref(4)])
     assert dropped == ("00000001.batch", "00000002.batch", "00000003.batch", "00000004.batch")
     assert chain.last is not None
     assert chain.last.tree == ref(4)
@@ -109,7 +109,19 @@ def test_a_later_push_of_another_proxy_is_adopted() -> None:
         assert chain.last is not None
         assert chain.last.tree == ref(3)
     chain.adopt(HistoryEntry(push_id="elsewhere", generation=1, tree=ref(8), at=4.0))
+    assert chain.last is not None
     assert chain.last.tree == ref(8)
+
+
+def test_a_push_may_leave_several_trees() -> None:
+    chain = Chain()
+    chain.add(kept(1, (0, 1), (10, 11)), [ref(1), ref(11)])
+    assert way(chain, 0) == way(chain, 10) == ["p1"]
+    assert way(chain, 1) == way(chain, 11) == []
+    chain.adopt(HistoryEntry(push_id="p1", generation=1, tree=ref(21), at=9.0))
+    assert way(chain, 21) == []
+    assert chain.last is not None
+    assert chain.last.tree == ref(1)
 
 
 @given(
@@ -120,7 +132,7 @@ def test_a_way_begins_and_ends_where_it_should(pushes: list[tuple[int, int, bool
     chain = Chain(max_pushes=8)
     for number, (base, target, restores) in enumerate(pushes):
         if base != target:
-            chain.add(kept(number, (base, target), restores="p0" if restores else ""), ref(target))
+            chain.add(kept(number, (base, target), restores="p0" if restores else ""), [ref(target)])
     again = Chain.from_json(json.loads(json.dumps(chain.to_json())))
     assert again.to_json() == chain.to_json()
     here = ref(start)
@@ -128,7 +140,7 @@ def test_a_way_begins_and_ends_where_it_should(pushes: list[tuple[int, int, bool
     for _, edge in steps:
         assert edge.base == here
         here = edge.target
-    assert not steps or (chain.last is not None and here == chain.last.tree)
+    assert not steps or here in chain.ends
     assert len({edge.base for _, edge in steps}) == len(steps)
 
 

@@ -1,8 +1,11 @@
-"""One deployment and its peers: those that break the protocol, too many of them, and the proxy's own troubles."""
+"""One deployment and its peers: a push when all goes well, peers that break the protocol, the proxy's own troubles."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codesync.protocol import (
     Answer,
@@ -13,16 +16,127 @@ from codesync.protocol import (
     Error,
     Hello,
     Keep,
+    Message,
+    Outcome,
+    Progress,
     Push,
+    ReplicaState,
+    Side,
+    Stage,
     Staged,
     State,
     Timeouts,
+    Trial,
+    Try,
     Undo,
+    Welcome,
+    encode,
 )
 from codesync.proxy.chain import Chain
-from codesync.proxy.events import DiskFailed, Garbled, KeepSpool, Stop
+from codesync.proxy.coordinator import Deployment
+from codesync.proxy.events import (
+    DiskFailed,
+    Event,
+    Garbled,
+    KeepSpool,
+    Lost,
+    Opened,
+    Received,
+    Send,
+    Stop,
+    Woken,
+)
+from tests.protocol.examples import EXAMPLES, OLD
 from tests.proxy.peers import IMAGE, Ide, Sidecar, ref
 from tests.proxy.world import World, halfway, judge, kinds, on_trial, push_all
+
+# -- a push -------------------------------------------------------------------------------------------------------
+
+
+def test_a_push_is_staged_tried_and_kept(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert kinds(sidecar) == [Welcome, Stage, Try, Keep]
+    assert b"".join(sidecar.received) == b"p1 0 Falsep1 0 True"
+    assert (ide.outcome.status, ide.outcome.tree, ide.outcome.error) == ("healthy", ref(1), None)
+    assert [report.generation for report in ide.outcome.replicas] == [1]
+    assert not world.deployment.busy
+
+
+def test_progress_reaches_the_client_with_the_replicas_name(world: World) -> None:
+    world.sidecar("r7")
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert ide.progress == [Progress(push_id="p1", stage="apply", done=1, total=1, replica="r7")]
+
+
+def test_each_replica_gets_the_batch_that_starts_at_its_tree(world: World) -> None:
+    first, second, third = world.sidecar("r1"), world.sidecar("r2", tree=ref(5)), world.sidecar("r3")
+    ide = world.ide()
+    ide.begin("p1", 9)
+    world.run()
+    assert ide.outcome.status == "healthy"
+    assert {first.tree, second.tree, third.tree} == {ref(9)}
+    assert first.received == third.received != second.received
+
+
+def test_the_worst_of_the_replicas_statuses_is_the_outcomes(world: World) -> None:
+    for name, status in (("r1", "healthy"), ("r2", "stored"), ("r3", "no_changes"), ("r4", "running")):
+        world.sidecar(name).status = status
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert ide.outcome.status == "stored"
+
+
+def test_an_unhealthy_replica_undoes_the_push_on_all(world: World) -> None:
+    good, bad = world.sidecar("r1"), world.sidecar("r2", plan="unhealthy")
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert ide.outcome.status == "rolled_back"
+    assert ide.outcome.error is None
+    assert [report.status for report in ide.outcome.replicas] == ["rolled_back", "rolled_back"]
+    assert (good.tree, bad.tree, ide.outcome.tree) == (IMAGE, IMAGE, None)
+    assert Keep not in kinds(good)
+    assert Undo in kinds(bad)
+
+
+def test_a_replica_that_cannot_stage_fails_the_push_before_any_is_tried(world: World) -> None:
+    good = world.sidecar("r1")
+    world.sidecar("r2", plan="fail")
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert ide.outcome.status == "failed"
+    assert ide.outcome.error is not None
+    assert ide.outcome.error.code == "stage_failed"
+    assert "r2" in ide.outcome.error.message
+    assert "the disk is full" in ide.outcome.error.message
+    assert Try not in kinds(good)
+
+
+def test_the_next_push_is_planned_on_what_the_last_one_left(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    for number in (1, 2, 3):
+        ide.begin(f"p{number}", number)
+        world.run()
+    assert [outcome.status for outcome in ide.ends if isinstance(outcome, Outcome)] == ["healthy"] * 3
+    assert sidecar.tree == ref(3)
+
+
+def test_a_replica_nobody_sends_a_batch_for_fails_the_push(world: World) -> None:
+    world.sidecar("r1")
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.run()
+    ide.say(Push(push_id="p1", batches=(BatchRef(base=ref(7), target=ref(1)),)))
+    world.run()
+    assert ide.error.code == "stage_failed"
+    assert not world.deployment.busy
+
 
 # -- peers that break the protocol --------------------------------------------------------------------------------
 
@@ -224,3 +338,45 @@ def test_kept_batches_are_handed_to_the_store_by_name(world: World) -> None:
     (kept,) = [command for command in world.commands if isinstance(command, KeepSpool)]
     assert kept.names == {0: "00000001.batch", 1: "00000002.batch"}
     assert Chain.from_json(kept.index).names() == {"00000001.batch", "00000002.batch"}
+
+
+# -- anybody says anything -------------------------------------------------------------------------------------------
+
+HELLOS: list[Message] = [
+    Hello(versions=(1,), software="x", source="me"),
+    *(Hello(versions=(1,), software="x", replica=ReplicaState(id=name, tree=OLD)) for name in ("a", "b")),
+    Hello(
+        versions=(1,),
+        software="x",
+        replica=ReplicaState(id="a", tree=OLD, trial=Trial(push_id="p8", phase="staged")),
+    ),
+]
+steps = st.one_of(
+    st.tuples(st.just("open"), st.sampled_from([Side.IDE, Side.SIDECAR])),
+    st.tuples(st.just("say"), st.integers(0, 5), st.sampled_from([*EXAMPLES.values(), *HELLOS])),
+    st.tuples(st.just("say"), st.integers(0, 5), st.sampled_from(HELLOS)),
+    st.tuples(st.just("lose"), st.integers(0, 5)),
+    st.tuples(st.just("wait"), st.sampled_from([1.0, 20.0, 70.0])),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(steps, max_size=40))
+def test_whatever_is_said_by_whom_is_answered(history: list[tuple[Any, ...]]) -> None:
+    deployment = Deployment("shop", "dev", software="x", epoch=0.0)
+    now, connections = 0.0, 0
+    for step in history:
+        match step:
+            case ("open", side):
+                connections += 1
+                event: Event = Opened(connections, side)
+            case ("say", number, message):
+                event = Received(number, message)
+            case ("lose", number):
+                event = Lost(number)
+            case (_, seconds):
+                now += seconds
+                event = Woken()
+        for command in deployment.receive(event, now):
+            if isinstance(command, Send):
+                encode(command.message)

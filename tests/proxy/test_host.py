@@ -18,6 +18,7 @@ from codesync.protocol import (
     Timeouts,
     encode,
 )
+from tests.protocol.examples import EXAMPLES
 from tests.proxy.loopback import KEY, Running, ref, running_proxy
 
 pytestmark = pytest.mark.anyio
@@ -100,3 +101,17 @@ async def test_the_log_is_one_line_each_without_keys(
     assert not [line for line in lines if "\n" in line or KEY in line or "wrong-key" in line]
     assert not [record for record in caplog.records if record.exc_info or "defect" in record.getMessage()]
     assert KEY not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("side", ["ide", "sidecar"])
+async def test_no_message_at_a_wrong_moment_is_more_than_the_end_of_its_connection(
+    proxy: Running, side: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "codesync")
+    for name, message in EXAMPLES.items():
+        async with proxy.ide() if side == "ide" else proxy.sidecar(name) as peer:
+            await peer.say(message)
+            await peer.websocket.close()
+    assert (await proxy.get("/health"))[0] == 200
+    assert "defect" not in caplog.text
+    assert "cannot be said" not in caplog.text

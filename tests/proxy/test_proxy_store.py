@@ -43,7 +43,7 @@ def chain_of(*names: str) -> Chain:
             status="healthy",
             edges=(edge,),
         )
-        chain.add(push, ref(number + 1))
+        chain.add(push, [ref(number + 1)])
     return chain
 
 
@@ -187,5 +187,9 @@ async def test_a_disk_that_refuses_tells_whoever_asked(
 
 async def test_directories_are_private(store: Store, directory: Path) -> None:
     await keep(store, "00000001.batch", b"one")
-    assert directory.stat().st_mode & 0o777 == 0o700
-    assert (directory / "00000001.batch").stat().st_mode & 0o777 == 0o600
+    assert mode(directory) == 0o700
+    assert mode(directory / "00000001.batch") == 0o600
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777

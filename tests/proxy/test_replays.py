@@ -2,13 +2,17 @@
 
 from codesync.protocol import (
     GENERATION_0,
+    BatchRef,
+    Chunk,
     HistoryEntry,
+    Keep,
+    Push,
     Stage,
     State,
     Welcome,
 )
 from codesync.proxy.chain import Chain
-from tests.proxy.peers import ref
+from tests.proxy.peers import IMAGE, ref
 from tests.proxy.world import World, judge, kinds, push_all
 
 
@@ -107,3 +111,33 @@ def test_a_batch_that_leads_nowhere_is_not_stored(world: World) -> None:
     world.run()
     assert ide.outcome.status == "healthy"
     assert world.stored == {}
+
+
+def test_a_late_replica_with_files_of_its_own_is_brought_to_its_own_tree(world: World) -> None:
+    first, second = world.sidecar("r1"), world.sidecar("r2", tree=ref(5))
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.run()
+    ide.say(
+        Push(
+            push_id="p1", batches=(BatchRef(base=IMAGE, target=ref(1)), BatchRef(base=ref(5), target=ref(6)))
+        )
+    )
+    for batch in (0, 1):
+        ide.say(Chunk(push_id="p1", data=b"", last=True, batch=batch))
+    while Keep not in [type(message) for message in second.inbox]:
+        for end in world.all:
+            if end.outbox:
+                world.deliver(end)
+            elif end.inbox and end is not second:
+                end.hear_one()
+            elif second.inbox and not isinstance(second.inbox[0], Keep):
+                second.hear_one()
+    second.cut()
+    world.wait(40)
+    assert (ide.outcome.status, ide.outcome.tree) == ("partial", ref(1))
+    second.trial = second.deadline = None
+    second.connect()
+    third = world.sidecar("r3", tree=ref(5))
+    world.run()
+    assert (first.tree, second.tree, third.tree) == (ref(1), ref(6), ref(6))
