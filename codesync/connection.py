@@ -9,12 +9,17 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from codesync import __version__
 from codesync.config import is_loopback
 from codesync.errors import UserError
-from codesync.protocol import MAX_MESSAGE, Error, Message, ProtocolError, decode, encode
+from codesync.protocol import MAX_MESSAGE, Close, Error, Message, ProtocolError, decode, encode
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+    from websockets.exceptions import ConnectionClosed
 
 OPEN_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 10.0
@@ -38,7 +43,7 @@ class Disconnected(UserError):
 class Connection:
     """Messages in, messages out; `send` waits while the other side is slow."""
 
-    def __init__(self, websocket: object, url: str) -> None:
+    def __init__(self, websocket: ClientConnection, url: str) -> None:
         self._websocket = websocket
         self.url = url
 
@@ -47,7 +52,7 @@ class Connection:
         from websockets.exceptions import ConnectionClosed
 
         try:
-            await self._websocket.send(encode(message))  # type: ignore[attr-defined]
+            await self._websocket.send(encode(message))
         except ConnectionClosed as error:
             raise self._lost(error) from error
 
@@ -57,7 +62,7 @@ class Connection:
 
         try:
             async with asyncio.timeout(within):
-                data = await self._websocket.recv()  # type: ignore[attr-defined]
+                data = await self._websocket.recv()
             return decode(data if isinstance(data, bytes) else data.encode())
         except TimeoutError as error:
             raise Disconnected(
@@ -70,7 +75,13 @@ class Connection:
                 f"{self.url} does not speak codesync's protocol: {error}", code="version", final=True
             ) from error
 
-    def _lost(self, error: Exception) -> Disconnected:
+    def _lost(self, error: ConnectionClosed) -> UserError:
+        if error.rcvd is not None and error.rcvd.code == Close.REPLACED:
+            return ConnectError(
+                f"{self.url}: another connection with the same replica id took this one's place; give each replica a volume of its own",
+                code="replaced",
+                final=True,
+            )
         return Disconnected(f"the connection to {self.url} was lost ({error}); is the proxy still running?")
 
 
@@ -82,6 +93,7 @@ async def connect(url: str, api_key: str, hello: Message) -> AsyncIterator[tuple
     """
     from websockets.asyncio.client import connect as open_websocket
     from websockets.exceptions import InvalidStatus, WebSocketException
+    from websockets.protocol import State
 
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
@@ -106,13 +118,18 @@ async def connect(url: str, api_key: str, hello: Message) -> AsyncIterator[tuple
             code="unreachable",
             final=False,
         ) from error
-    async with websocket:
-        connection = Connection(websocket, url)
+    connection = Connection(websocket, url)
+    try:
         await connection.send(hello)
         answer = await connection.receive(within=ANSWER_TIMEOUT, what="the proxy's welcome")
         if isinstance(answer, Error):
             raise ConnectError(answer.message, code=answer.code, final=True)
         yield connection, answer
+    finally:
+        if (
+            websocket.state is not State.CLOSED
+        ):  # closing what the other side has closed can fail inside asyncio
+            await websocket.close()
 
 
 def _refused(url: str, status: int, body: bytes | bytearray | None) -> ConnectError:

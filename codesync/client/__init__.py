@@ -9,7 +9,7 @@ push.py      a push from scan to outcome
 
 from __future__ import annotations
 
-from codesync.client.push import GRANT_SECONDS, OUTCOME_SECONDS, Pusher, PushOptions, new_push_id
+from codesync.client.push import Pusher, PushOptions, new_push_id
 from codesync.client.results import (
     ClientError,
     Progress,
@@ -93,9 +93,7 @@ async def rollback(
                 push_id=result.push_id, to=push_id or "", source=settings.source, description=description
             )
             await session.send(asked)
-            outcome = await session.wait(
-                session.ended, GRANT_SECONDS + OUTCOME_SECONDS, "outcome of the rollback"
-            )
+            outcome = await session.wait(session.ended, "outcome of the rollback")
     except Disconnected as error:
         raise ClientError(
             f"{error} see `codesync status` for what became of the rollback", code="lost"

@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 
 from codesync.client.results import ByteCounts, ClientError, FileCounts, ProgressCallback, PushResult
 from codesync.client.results import Progress as ClientProgress
-from codesync.client.session import TIMEOUTS, Session, open_session
+from codesync.client.session import Session, open_session
 from codesync.client.source import Source
 from codesync.client.trees import KnownTrees, decode_tree
 from codesync.config import Settings
@@ -43,10 +43,6 @@ ATTEMPTS = 6  # connections tried for one push
 RESCANS = 3  # a source that changes under the push is read again
 SIGNATURE_FROM = 4096  # bytes: smaller files go whole, one round trip saved
 SPOOL_BYTES = 8 * 1024 * 1024
-GRANT_SECONDS = TIMEOUTS.lease_wait + TIMEOUTS.launcher_wait + 15
-OUTCOME_SECONDS = (
-    TIMEOUTS.stage_idle + TIMEOUTS.deadline + TIMEOUTS.try_margin + TIMEOUTS.keep + TIMEOUTS.undo
-)
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ class Pusher:
             source_tree_id=self._source.manifest.tree_id,
         )
         await session.send(begin)
-        granted = await session.wait(session.granted, GRANT_SECONDS, "lease on the deployment")
+        granted = await session.wait(session.granted, "lease on the deployment")
         if isinstance(granted, Outcome):  # decided, or being decided, while we were away
             return self._finish(granted)
         async with _cancelled_unless_done(session, self._result.push_id) as lease:
@@ -129,7 +125,7 @@ class Pusher:
                 batches = await self._batches(session, plans, files)
                 await self._transfer(session, batches)
             lease.done = True
-        return self._finish(await session.wait(session.ended, OUTCOME_SECONDS, "outcome"))
+        return self._finish(await session.wait(session.ended, "outcome"))
 
     # --- on this machine -------------------------------------------------------------------------------------
 

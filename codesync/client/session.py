@@ -42,6 +42,10 @@ REQUEST_BYTES = 256 * 1024
 
 T = TypeVar("T")
 TIMEOUTS = Timeouts()
+# the longest that the proxy can have nothing to say: a trial without progress, put back on every replica
+SILENCE_SECONDS = (
+    TIMEOUTS.stage_idle + TIMEOUTS.deadline + TIMEOUTS.try_margin + TIMEOUTS.keep + TIMEOUTS.undo
+)
 
 
 class Session:
@@ -56,6 +60,7 @@ class Session:
         self._answers: dict[int, asyncio.Queue[Answer | AnswerError]] = {}
         self._requests = 0
         loop = asyncio.get_running_loop()
+        self._heard = loop.time()
         self.granted: asyncio.Future[Granted | Outcome] = loop.create_future()
         self.ended: asyncio.Future[Outcome] = loop.create_future()
         self._reader = loop.create_task(self._read())
@@ -63,7 +68,9 @@ class Session:
     async def _read(self) -> None:
         try:
             while True:
-                self._dispatch(await self._connection.receive(within=QUIET_SECONDS, what="the next message"))
+                message = await self._connection.receive(within=QUIET_SECONDS, what="the next message")
+                self._heard = asyncio.get_running_loop().time()
+                self._dispatch(message)
         except Exception as error:  # whatever it is, it belongs to those who wait
             self._end(error)
 
@@ -95,15 +102,20 @@ class Session:
             self.ended.result()
         await self._connection.send(message)
 
-    async def wait(self, future: asyncio.Future[T], within: float, what: str) -> T:
-        """Wait for one of the moments. Raises ClientError `timeout`, and whatever ended the connection."""
-        try:
-            async with asyncio.timeout(within):
-                return await asyncio.shield(future)
-        except TimeoutError as error:
-            raise ClientError(
-                f"no {what} within {within:.0f} s; see `codesync status` and the proxy's log", code="timeout"
-            ) from error
+    async def wait(self, future: asyncio.Future[T], what: str) -> T:
+        """Wait for one of the moments, as long as the proxy is not silent for too long.
+
+        Raises ClientError `timeout`, and whatever ended the connection.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            left = self._heard + SILENCE_SECONDS - loop.time()
+            if left <= 0:
+                message = f"no {what}, and nothing else from the proxy for {SILENCE_SECONDS:.0f} s; see `codesync status`"
+                raise ClientError(message, code="timeout")
+            await asyncio.wait([future], timeout=left)
+            if future.done():
+                return future.result()
 
     async def manifest(self, tree: TreeRef) -> bytes:
         """Ask a replica for its tree; the answer is what `trees.py` reads. Raises ClientError."""

@@ -34,6 +34,7 @@ from codesync.protocol import (
     Try,
     Undo,
     Undone,
+    fit_state,
 )
 from codesync.sidecar.answers import manifest_answer, signatures_answer
 from codesync.sidecar.launcher_link import LauncherError, LauncherLink
@@ -75,7 +76,7 @@ class Replica:
     def state(self) -> ReplicaState:
         """What the proxy and `status` are told."""
         state, committed = self.store.state, self.store.state.committed
-        return ReplicaState(
+        told = ReplicaState(
             id=state.replica,
             tree=self.store.tree,
             generation=committed.generation if committed else 0,
@@ -89,6 +90,7 @@ class Replica:
             history=tuple(told_commit(commit) for commit in state.history[-HISTORY:]),
             results=tuple(told_result(result) for result in state.results),
         )
+        return fit_state(told)
 
     def _launcher_state(self) -> str:
         if not self.launcher.connected:
@@ -98,6 +100,15 @@ class Replica:
     async def tell_state(self) -> None:
         """Tell the proxy, if one is connected, how the replica is now."""
         await self._send(State(replica=self.state))
+
+    async def reintroduce(self) -> None:
+        """Tell a proxy that has just welcomed us what has happened since our hello, and what a lost one may not know."""
+        await self.tell_state()
+        trial = self.store.state.trial
+        if trial and self._report:
+            await self._send(
+                Tried(push_id=trial.push_id, healthy=self._phase == "healthy", report=self._report)
+            )
 
     # --- the launcher ----------------------------------------------------------------------------------------
 
@@ -344,11 +355,12 @@ class Replica:
             if self.launcher.connected and self._phase in ("trying", "healthy") and not was_undone(report):
                 await self._undo_at_launcher(push_id)
             await self._finish_trying()
+            tried = self._phase != "staged"  # else it may be sent again as if it had never been
             result = Result(
                 push_id, staged.push.source_tree_id, "rolled_back", *self.store.tree, self.state.generation
             )
             async with self._disk:
-                await asyncio.to_thread(self.store.drop_trial, result)
+                await asyncio.to_thread(self.store.drop_trial, result if tried else None)
             self._phase, self._report = "", None
         done = replace(report or self._make_report("rolled_back"), status="rolled_back")
         await self._send(

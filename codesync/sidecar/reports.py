@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from codesync.protocol import GENERATION_0, HistoryEntry, ReplicaReport, Result, TreeRef
+from codesync.protocol import GENERATION_0, HistoryEntry, ReplicaReport, Result, TreeRef, fit_report
 from codesync.sidecar import state as own
 
 
@@ -35,7 +35,7 @@ def told_result(result: own.Result) -> Result:
 
 def make_report(state: own.State, status: str, verdict: dict[str, Any]) -> ReplicaReport:
     """A replica's report, from the launcher's verdict where there is one."""
-    return ReplicaReport(
+    report = ReplicaReport(
         id=state.replica,
         status=status,
         generation=state.committed.generation if state.committed else 0,
@@ -46,6 +46,7 @@ def make_report(state: own.State, status: str, verdict: dict[str, Any]) -> Repli
         timings_ms=dict(verdict.get("timings_ms", {})),
         reason=str(verdict.get("reason", "")),
     )
+    return fit_report(report)
 
 
 def was_undone(report: ReplicaReport | None) -> bool:

@@ -63,7 +63,7 @@ class _Service:
                     log.info("connected to %s as replica %s", self._url, self._replica.store.state.replica)
                     waits = backoff()
                     self._connection = connection
-                    await self._replica.tell_state()  # what has happened since our hello
+                    await self._replica.reintroduce()
                     await self._listen(connection)
             except (ConnectError, Disconnected) as error:
                 if isinstance(error, ConnectError) and error.final:
