@@ -43,7 +43,8 @@ class History:
         wanted = self._wanted(history)
         for name in os.listdir(self._directory):
             if name not in wanted:
-                self.object(name).unlink()
+                with suppress(OSError):  # nothing of ours; it costs room, no more
+                    self.object(name).unlink()
 
     def _wanted(self, history: Sequence[Commit]) -> set[str]:
         return {digest for commit in history[1:] for digest in commit.displaced}

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
 
-from codesync.delta import BatchError, Kind, Manifest, read_batch, unpack_batch
+from codesync.delta import BatchError, Entry, Kind, Manifest, read_batch, unpack_batch
 from codesync.delta.manifest.form import entry_from_json
 from codesync.errors import UserError
 from codesync.plan import ReplicaTree
@@ -41,7 +41,11 @@ from codesync.transaction import (
     recover,
 )
 
+MAX_GEN0 = 256 * 1024 * 1024
+MAX_RECORD = 64 * 1024
+
 log = logging.getLogger("codesync.sidecar")
+Fill = Callable[[Transaction, Change], None]
 
 
 class StoreError(UserError):
@@ -76,6 +80,7 @@ class Store:
         self.staged: Staged | None = None
         self._lock = lock
         self._now = now
+        self._root = Root(os.fsencode(volume.root))
         self._history = History(volume.objects)
         self.state = self._load_state()
         self._recover()
@@ -110,6 +115,7 @@ class Store:
 
     def close(self) -> None:
         """Let another sidecar take the volume."""
+        self._root.close()
         self._lock.close()
 
     @property
@@ -146,7 +152,10 @@ class Store:
             return self._record_trial(Staged(push, result, tuple(unpacked.changes), files.paths))
 
     def stage_tree(self, push: Push, tree: TreeRef) -> Staged:
-        """Stage a tree of the history again, from what `current/` and the history hold. Raises StoreError, OSError."""
+        """Stage a tree of the history again, from what `current/` and the history hold.
+
+        Raises StoreError, BatchError, OSError; then no trial is there.
+        """
         if not any((c.tree_id, c.tracked_id) == tree for c in self.state.history):
             raise StoreError(f"tree {tree.tree_id[:12]} is no longer in this replica's history")
         with self._staging():
@@ -156,13 +165,14 @@ class Store:
             changes = tree_changes(self.manifest, target.manifest)
             for change in changes:
                 if change.kind == FILE:
-                    files.link(change, self._content(bytes.fromhex(change.digest), here))
+                    with self._content(bytes.fromhex(change.digest), here) as source:
+                        files.copy(change, source)
             return self._record_trial(Staged(push, target, tuple(changes), files.paths))
 
-    def _content(self, digest: bytes, here: dict[bytes, bytes]) -> Path:
+    def _content(self, digest: bytes, here: dict[bytes, bytes]) -> BinaryIO:
         if digest in here:
-            return self.volume.current / os.fsdecode(here[digest])
-        return self._history.object(digest.hex())
+            return self._root.open(b"current/" + here[digest])
+        return self._root.open(b".sidecar/history/" + digest.hex().encode())
 
     @contextmanager
     def _staging(self) -> Iterator[None]:
@@ -188,9 +198,7 @@ class Store:
                 for change in staged.changes
             ],
         }
-        path = self.volume.trial / "plan.json"
-        path.write_text(json.dumps(plan))
-        path.chmod(FILE_MODE)
+        write_atomically(self.volume.trial / "plan.json", json.dumps(plan).encode(), durable=False)
         self.staged = staged
         trial = Trial(staged.push.push_id, self.manifest.tree_id, staged.target.manifest.tree_id)
         self._save(durable=False, trial=trial)  # no start ever takes a trial up again
@@ -208,7 +216,7 @@ class Store:
     # --- committing ------------------------------------------------------------------------------------------
 
     def commit(self, status: str) -> Commit:
-        """Make the trial the committed tree. Raises OSError, TransactionError: then the old one stands, the trial too."""
+        """Make the trial the committed tree. Raises OSError, TransactionError: then the old one stands."""
         staged = self.staged
         assert staged is not None, "commit follows a stage"
         old = self.state.committed
@@ -231,64 +239,91 @@ class Store:
             commit.tracked_id,
             commit.generation,
         )
-        self._commit(commit, staged, results=self.state.with_result(result))
-        shutil.rmtree(self.volume.trial)
+
+        def adopt(transaction: Transaction, change: Change) -> None:
+            transaction.adopt(change, str(staged.files[change.path]))
+
+        self._commit(commit, staged, adopt, results=self.state.with_result(result))
+        shutil.rmtree(self.volume.trial, ignore_errors=True)
         return commit
 
     def adopt_generation0(self) -> Commit:
-        """Take over the image's copy that the launcher made; what was pushed to another image before is dropped."""
-        record = json.loads((self.volume.launcher / "gen0.json").read_bytes())
-        entries, files = [], {}
-        for *fields, file in record["entries"]:
-            entry = entry_from_json(fields)
-            entries.append(entry)
-            if entry.kind == Kind.FILE:
-                files[entry.path] = self.volume.launcher / "gen0" / os.path.basename(file)
+        """Take over the image's copy that the launcher made; what was pushed to another image before is dropped.
+
+        Raises OSError, TransactionError, StoreError; then everything is as it was.
+        """
+        image, entries, files = self._read_generation0()
         target = Manifest.of(entries)
-        dropped = [commit.push_id for commit in self.state.history if commit.generation]
-        notes = (f"the image has changed: {len(dropped)} earlier pushes were dropped",) if dropped else ()
+        dropped = sum(commit.generation > 0 for commit in self.state.history)
+        words = "1 earlier push was" if dropped == 1 else f"{dropped} earlier pushes were"
+        notes = (f"the image has changed: {words} dropped",) if dropped else ()
         tree = ReplicaTree(target)
         commit = Commit("", 0, *tree.ids, description="the image", at=self._now())
-        staged = Staged(Push("", "", ""), tree, tuple(tree_changes(self.manifest, target)), files)
+        staged = Staged(Push("", "", ""), tree, tuple(tree_changes(self.manifest, target)), {})
+
+        def copy(transaction: Transaction, change: Change) -> None:
+            with self._root.open(b".launcher/gen0/" + files[change.path]) as source:
+                transaction.copy(change, source)
+
         self.drop_trial()
-        self._commit(
-            commit, staged, keep_history=False, image=record["image"], gen0=target.tree_id, notes=notes
-        )
+        self._commit(commit, staged, copy, keep_history=False, image=image, gen0=target.tree_id, notes=notes)
         shutil.rmtree(self.volume.launcher / "gen0", ignore_errors=True)
         return commit
 
-    def _commit(self, commit: Commit, staged: Staged, *, keep_history: bool = True, **state: Any) -> None:
+    def _read_generation0(self) -> tuple[str, list[Entry], dict[bytes, bytes]]:
+        """The image's identity, its entries, and the name below `gen0/` of each file."""
+        try:
+            record = json.loads(self._read(b".launcher/gen0.json", MAX_GEN0))
+            rows = [(entry_from_json(fields), os.fsencode(name)) for *fields, name in record["entries"]]
+            files = {entry.path: name for entry, name in rows if entry.kind == Kind.FILE}
+            return str(record["image"])[:128], [entry for entry, _ in rows], files
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f".launcher/gen0.json is malformed ({error}); restart the launcher") from error
+
+    def _commit(
+        self, commit: Commit, staged: Staged, fill: Fill, *, keep_history: bool = True, **state: Any
+    ) -> None:
+        """Make it the committed tree. The write of the state decides; what comes after it can fail without harm."""
         displaced = displaced_files(self.manifest, staged.changes) if keep_history else {}
+        commit = replace(commit, displaced=tuple(sorted(set(displaced.values()))))
+        history = self._history.trim((*self.state.history, commit) if keep_history else (commit,))
         self._recover()
-        with Transaction.begin(os.fsencode(self.volume.current), commit.transaction) as transaction:
-            for change in staged.changes:
-                if change.kind == FILE:
-                    transaction.adopt(change._replace(mode=FILE_MODE), str(staged.files[change.path]))
-                elif change.kind != ATTRIBUTES:
-                    transaction.add(
-                        change._replace(mode=DIRECTORY_MODE & 0o777 if change.kind == DIRECTORY else None)
-                    )
+        transaction = Transaction.begin(os.fsencode(self.volume.current), commit.transaction)
+        try:
+            self._fill(transaction, staged, fill)
             transaction.rename()
-            self._write_once(
-                self._manifest_path(commit.tree_id),
-                lambda: json.dumps(staged.target.manifest.to_json()).encode(),
-            )
-            self._write_once(
-                self.volume.tracked / commit.tracked_id, lambda: b"\0".join(sorted(staged.target.tracked))
-            )
-            commit = replace(commit, displaced=tuple(sorted(set(displaced.values()))))
-            history = (*self.state.history, commit) if keep_history else (commit,)
-            self._save(trial=None, history=self._history.trim(history), **state)
-            self._retire(transaction, displaced)
+            self._describe(commit, staged.target)
+            self._save(trial=None, history=history, **state)
+        except BaseException:
+            transaction.undo()
+            raise
         self.committed, self.staged = staged.target, None
+        self._retire(transaction, displaced)
         self._sweep()
 
+    def _fill(self, transaction: Transaction, staged: Staged, fill: Fill) -> None:
+        for change in staged.changes:
+            if change.kind == FILE:
+                fill(transaction, change._replace(mode=FILE_MODE))
+            elif change.kind != ATTRIBUTES:
+                mode = DIRECTORY_MODE & 0o777 if change.kind == DIRECTORY else None
+                transaction.add(change._replace(mode=mode))
+
+    def _describe(self, commit: Commit, tree: ReplicaTree) -> None:
+        """Write what the state names by id; it may be there from an earlier push."""
+        manifest, tracked = self._manifest_path(commit.tree_id), self.volume.tracked / commit.tracked_id
+        if not manifest.exists():
+            write_atomically(manifest, json.dumps(tree.manifest.to_json()).encode())
+        if not tracked.exists():
+            write_atomically(tracked, b"\0".join(sorted(tree.tracked)))
+
     def _retire(self, transaction: Transaction, displaced: dict[bytes, str]) -> None:
-        """Move what was displaced into the history. The tree is committed; what fails here is finished by recovery."""
+        """Move what was displaced into the history. What fails here is finished by the next recovery."""
         try:
             transaction.keep(lambda path, saved: self._history.take(displaced.get(path), saved))
         except (TransactionError, OSError) as error:
             log.warning("displaced files are not in the history yet: %s", error)
+            transaction.abandon()
 
     def record(self, result: Result) -> None:
         """Remember what became of a push that was not kept."""
@@ -297,13 +332,30 @@ class Store:
     # --- disk ------------------------------------------------------------------------------------------------
 
     def _save(self, *, durable: bool = True, **changes: Any) -> None:
-        self.state = replace(self.state, **changes)
-        write_atomically(self.volume.state, self.state.to_bytes(), durable=durable)
+        """Write the state, then go by it. Raises OSError; then the old one is there, on disk as in memory."""
+        state = replace(self.state, **changes)
+        data = state.to_bytes()
+        try:
+            write_atomically(self.volume.state, data, durable=durable)
+        except OSError:
+            if not self._is_state(data):
+                raise
+            log.warning("the state is written, but the disk did not confirm it")
+        self.state = state
 
-    def _write_once(self, path: Path, make: Callable[[], bytes]) -> None:
-        """Write a file whose name tells its content; it may be there from an earlier push."""
-        if not path.exists():
-            write_atomically(path, make())
+    def _is_state(self, data: bytes) -> bool:
+        try:
+            return self._read(b".sidecar/state", len(data)) == data
+        except (OSError, ValueError, TransactionError):
+            return False
+
+    def _read(self, path: bytes, limit: int) -> bytes:
+        """A regular file of the volume, reached through no symlink. Raises OSError, ValueError where it is larger."""
+        with self._root.open(path) as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise ValueError(f"{os.fsdecode(path)} is larger than {limit} bytes")
+        return data
 
     def _load_state(self) -> State:
         try:
@@ -346,12 +398,13 @@ class Store:
     def _applied(self) -> str:
         """The tree the launcher runs: it needs that manifest to know what to change at its next start."""
         try:
-            return str(json.loads((self.volume.launcher / "applied").read_bytes())["tree_id"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return str(json.loads(self._read(b".launcher/applied", MAX_RECORD))["tree_id"])
+        except (OSError, ValueError, KeyError, TypeError, TransactionError):
             return ""
 
 
 def _remove_others(directory: Path, wanted: set[str]) -> None:
     for name in os.listdir(directory):
         if name not in wanted:
-            (directory / name).unlink()
+            with suppress(OSError):  # something else's; it costs room, no more
+                (directory / name).unlink()

@@ -1,6 +1,7 @@
 """Files on the shared volume: names, permissions, atomic writes.
 
-Directories are 2770 and files 0640: sidecar and application share a group. True modes live in the manifest.
+Sidecar and application share a group: what is the sidecar's alone is 2750 and 0640, so that the application, and whoever
+has taken it over, can read there and not write. The launcher's directory is 2770. True modes live in the manifest.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 FILE_MODE = 0o640
-DIRECTORY_MODE = 0o2770
+DIRECTORY_MODE = 0o2750
+SHARED_MODE = 0o2770
 
 
 class Volume:
@@ -51,7 +53,8 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     Not `durable`: after a loss of power it may be the old one although we went on.
     """
     draft = path.with_name(f".{path.name}.new")
-    with open(draft, "wb") as file:
+    draft.unlink(missing_ok=True)
+    with open(draft, "xb") as file:
         os.fchmod(file.fileno(), FILE_MODE)
         file.write(data)
         file.flush()

@@ -234,6 +234,11 @@ class Transaction:
             self._state = UNDONE
             self._close()
 
+    def abandon(self) -> None:
+        """Let go of it as it stands, after an error of `keep`: `recover` finishes or undoes it."""
+        if self._state not in (KEPT, UNDONE):
+            self._close()
+
     def _close(self) -> None:
         self._staging.close()
         self._staging.root.close()

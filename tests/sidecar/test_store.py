@@ -1,19 +1,25 @@
 """The replica's volume: staged, committed, rolled back, recovered."""
 
+import base64
+import errno
+import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codesync.delta import BatchError, Manifest, TrackedChange, scan, tracked_id, write_batch
 from codesync.protocol import TreeRef
 from codesync.sidecar.store import Push, Store, StoreError
+from codesync.transaction import TransactionError
 
 EMPTY = TreeRef(Manifest.of(()).tree_id, tracked_id(()))
 
@@ -112,8 +118,8 @@ def test_the_volume_is_readable_for_the_group_and_nobody_else(store: Store, sour
     push_tree(store, source, "p1")
     current = store.volume.current
     assert oct((current / "app.py").stat().st_mode & 0o7777) == "0o640"
-    assert oct(current.stat().st_mode & 0o7777) == "0o2770"
-    assert oct((current / "package").stat().st_mode & 0o7777) == "0o2770"
+    assert oct(current.stat().st_mode & 0o7777) == "0o2750"
+    assert oct((current / "package").stat().st_mode & 0o7777) == "0o2750"
     assert store.manifest[b"app.py"].mode == 0o755
 
 
@@ -193,6 +199,144 @@ def test_a_damaged_state_is_named_and_left_alone(store: Store, source: Path, tmp
     with pytest.raises(StoreError, match=r"version 9.*move it away"):
         Store.open(str(tmp_path / "files"))
     assert contents(store.volume.current) == contents(source)
+
+
+FAILING = ("fsync", "replace", "rename", "link", "mkdir", "write", "open", "unlink")
+
+
+class FullDisk:
+    """System calls of this process; the one that is `left` calls away finds no room, once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+        self.left = left
+        for name in FAILING:
+            monkeypatch.setattr(os, name, self._failing(getattr(os, name)))
+
+    def _failing(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*args, **kwargs)
+
+        return call
+
+
+def assert_consistent(store: Store) -> None:
+    """State, manifest and `current/` tell of one tree."""
+    found = scan(str(store.volume.current))
+    here = {e.path: e.digest for e in found if not e.path.startswith(b".codesync-")}  # recovery removes fragments
+    assert here == {entry.path: entry.digest for entry in store.manifest}
+    committed = store.state.committed
+    assert committed is not None
+    assert (committed.tree_id, committed.tracked_id) == store.tree
+
+
+def test_a_disk_that_is_full_at_any_step_leaves_one_tree(tmp_path: Path, source: Path) -> None:
+    outcomes = set()
+    steps = 0
+    while "untouched" not in outcomes:
+        steps += 1
+        files = str(tmp_path / f"files-{steps}")
+        store = Store.open(files)
+        (source / "app.py").write_text("one\n")
+        push_tree(store, source, "p1")
+        (source / "app.py").write_text("two\n")
+        push_tree(store, source, "p2", commit=False)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            disk = FullDisk(monkeypatch, steps)
+            try:
+                store.commit("healthy")
+                outcomes.add("kept" if disk.left <= 0 else "untouched")
+            except (OSError, TransactionError):
+                outcomes.add("refused")
+                assert store.state.committed is not None
+                assert store.state.committed.push_id == "p1"
+        assert_consistent(store)
+        assert store.state.result("p1") is not None
+        store.drop_trial()
+        (source / "app.py").write_text("three\n")
+        push_tree(store, source, "p3")
+        assert_consistent(store)
+        store.close()
+        again = Store.open(files)
+        assert_consistent(again)
+        again.close()
+    assert outcomes == {"kept", "refused", "untouched"}
+    assert steps > 20
+
+
+def gen0(store: Store, files: dict[str, bytes]) -> None:
+    """What a launcher hands over."""
+    directory = store.volume.launcher / "gen0"
+    directory.mkdir(exist_ok=True)
+    rows = []
+    for number, (path, data) in enumerate(files.items()):
+        (directory / str(number)).write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        rows.append([base64.b64encode(path.encode()).decode(), "f", 0o644, 1, len(data), digest, str(number)])
+    record = {"version": 1, "image": "i" * 64, "instance": "0" * 32, "entries": rows, "left_out": []}
+    (store.volume.launcher / "gen0.json").write_text(json.dumps(record))
+
+
+def test_the_images_copy_is_taken_over(store: Store) -> None:
+    gen0(store, {"a.txt": b"a", "b.txt": b"b"})
+    assert store.adopt_generation0().generation == 0
+    assert contents(store.volume.current) == {"a.txt": "a", "b.txt": "b"}
+    assert not (store.volume.launcher / "gen0").exists()
+
+
+def test_a_copy_that_is_not_what_it_says_is_refused_and_can_be_made_again(store: Store) -> None:
+    gen0(store, {"a.txt": b"a", "b.txt": b"b"})
+    (store.volume.launcher / "gen0" / "1").write_bytes(b"X")
+    with pytest.raises(TransactionError):
+        store.adopt_generation0()
+    assert contents(store.volume.current) == {}
+    (store.volume.launcher / "gen0" / "1").write_bytes(b"b")
+    store.adopt_generation0()
+    assert contents(store.volume.current) == {"a.txt": "a", "b.txt": "b"}
+
+
+@pytest.mark.parametrize("planted", ["gen0", "gen0/0"])
+def test_a_link_that_the_application_plants_is_not_followed(
+    store: Store, tmp_path: Path, planted: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "0").write_bytes(b"a")
+    gen0(store, {"a.txt": b"a"})
+    path = store.volume.launcher / planted
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path.symlink_to(secret if planted == "gen0" else secret / "0")
+    with pytest.raises((TransactionError, OSError)):
+        store.adopt_generation0()
+    assert (secret / "0").read_bytes() == b"a"
+    assert contents(store.volume.current) == {}
+
+
+def test_a_fifo_in_the_place_of_a_record_holds_nothing_up(store: Store, source: Path) -> None:
+    os.mkfifo(store.volume.launcher / "applied")
+    push_tree(store, source, "p1")
+    assert contents(store.volume.current) == contents(source)
+
+
+def test_a_draft_that_is_a_link_is_not_written_through(store: Store, source: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (store.volume.sidecar / ".state.new").symlink_to(victim)
+    push_tree(store, source, "p1")
+    assert victim.read_text() == "precious"
+
+
+def test_damaged_history_is_refused(store: Store, source: Path) -> None:
+    first = push_tree(store, source, "p1")
+    (source / "app.py").write_text("two\n")
+    push_tree(store, source, "p2")
+    for path in store.volume.objects.iterdir():
+        path.write_text("rot\n")
+    with pytest.raises(BatchError, match="damaged"):
+        store.stage_tree(Push("r", "", ""), first)
+    assert store.state.trial is None
 
 
 COMMIT_AND_DIE = """
