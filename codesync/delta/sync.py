@@ -56,8 +56,8 @@ def sync(source: str, destination: str, *, mirror: bool = False, rules: Rules | 
         TransactionError: the destination cannot be changed; it is as it was.
     """
     target = scan(source, rules=rules)
-    _refuse_nesting(source, destination, target)
-    os.makedirs(destination, exist_ok=True)
+    _refuse_nesting(source, destination, target, rules)
+    _make_destination(destination)
     with Root(source) as there, Root(destination) as here:
         recover(here)
         base = scan(here)
@@ -67,12 +67,23 @@ def sync(source: str, destination: str, *, mirror: bool = False, rules: Rules | 
         return plan.result(left)
 
 
-def _refuse_nesting(source: str, destination: str, target: Manifest) -> None:
-    inside = os.path.relpath(os.path.realpath(destination), os.path.realpath(source))
-    if os.fsencode(inside) in target:
+def _refuse_nesting(source: str, destination: str, target: Manifest, rules: Rules | None) -> None:
+    """A destination inside the source, there already or not, must be one that the rules ignore."""
+    inside = os.fsencode(os.path.relpath(os.path.realpath(destination), os.path.realpath(source)))
+    outside = inside in {b".", b".."} or inside.startswith(b"../")
+    if inside in target or not (outside or (rules is not None and rules.ignored(inside, is_directory=True))):
         raise ScanError(
             f"{destination} lies in the tree it is to be made from; choose another place or ignore it"
         )
+
+
+def _make_destination(destination: str) -> None:
+    try:
+        os.makedirs(destination, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ScanError(
+            f"{destination} is no directory; name one, or a place where one can be made"
+        ) from error
 
 
 def _deletes(base: Manifest, target: Manifest, rules: Rules | None) -> tuple[bytes, ...]:

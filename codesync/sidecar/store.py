@@ -220,10 +220,9 @@ class Store:
         staged = self.staged
         assert staged is not None, "commit follows a stage"
         old = self.state.committed
-        same_tree = old is not None and old.tree_id == staged.target.manifest.tree_id
         commit = Commit(
             push_id=staged.push.push_id,
-            generation=(old.generation if old else 0) + (not same_tree),
+            generation=(old.generation if old else 0) + bool(staged.changes),
             tree_id=staged.target.ids[0],
             tracked_id=staged.target.ids[1],
             description=staged.push.description,
@@ -292,7 +291,7 @@ class Store:
         try:
             self._fill(transaction, staged, fill)
             transaction.rename()
-            self._describe(commit, staged.target)
+            self._describe(commit, staged)
             self._save(trial=None, history=history, **state)
         except BaseException:
             transaction.undo()
@@ -309,13 +308,13 @@ class Store:
                 mode = DIRECTORY_MODE & 0o777 if change.kind == DIRECTORY else None
                 transaction.add(change._replace(mode=mode))
 
-    def _describe(self, commit: Commit, tree: ReplicaTree) -> None:
-        """Write what the state names by id; it may be there from an earlier push."""
+    def _describe(self, commit: Commit, staged: Staged) -> None:
+        """Write what the state names by id. It may be there from an earlier push, but a tree_id tells nothing of modes."""
         manifest, tracked = self._manifest_path(commit.tree_id), self.volume.tracked / commit.tracked_id
-        if not manifest.exists():
-            write_atomically(manifest, json.dumps(tree.manifest.to_json()).encode())
+        if not manifest.exists() or (staged.changes and commit.tree_id == self.manifest.tree_id):
+            write_atomically(manifest, json.dumps(staged.target.manifest.to_json()).encode())
         if not tracked.exists():
-            write_atomically(tracked, b"\0".join(sorted(tree.tracked)))
+            write_atomically(tracked, b"\0".join(sorted(staged.target.tracked)))
 
     def _retire(self, transaction: Transaction, displaced: dict[bytes, str]) -> None:
         """Move what was displaced into the history. What fails here is finished by the next recovery."""

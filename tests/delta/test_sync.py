@@ -316,3 +316,19 @@ def test_a_destination_that_another_transaction_holds_is_busy(pair: tuple[Path, 
     with Transaction.begin(str(pair[1]), "other"), pytest.raises(Busy):
         both(pair)
     assert both(pair).added == (b"a",)
+
+
+@pytest.mark.parametrize("inside", ["new", "there", "new/deeper"])
+def test_a_destination_inside_the_source_is_refused(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ScanError, match="lies in the tree"):
+        sync(str(tmp_path), str(tmp_path / inside))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_destination_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ScanError, match="is no directory"):
+        sync(str(tmp_path / "source"), str(tmp_path / "file"))
