@@ -1,12 +1,12 @@
 """`codesync push`, `status`, `rollback`: one call of the client each, and its result in lines or JSON."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from codesync.cli.output import example, print_json, print_lines, printable
+from codesync.cli.output import example, print_json, print_lines, printable, say
 from codesync.cli.report import push_lines, status_lines
 from codesync.config import Settings, load
 from codesync.wording import Milestones
@@ -80,20 +80,19 @@ def push(
     """
     from codesync import client
 
-    result = asyncio.run(
-        client.push(
-            settings,
-            description=description,
-            dry_run=dry_run,
-            mirror=mirror,
-            modes=modes,
-            allow_mass_delete=allow_mass_delete,
-            allow_large=allow_large,
-            take_over=take_over,
-            progress=_progress(),
-        )
+    reporter = _Reporter()
+    pushed = client.push(
+        settings,
+        description=description,
+        dry_run=dry_run,
+        mirror=mirror,
+        modes=modes,
+        allow_mass_delete=allow_mass_delete,
+        allow_large=allow_large,
+        take_over=take_over,
+        progress=reporter,
     )
-    return _finish(result, as_json)
+    return _carry_out(pushed, reporter, as_json)
 
 
 @click.command(epilog=example("codesync status --json"))
@@ -118,23 +117,31 @@ def rollback(settings: Settings, *, push_id: str | None, description: str, as_js
     """Go back to the tree before the last push, or to that of PUSH_ID."""
     from codesync import client
 
-    result = asyncio.run(
-        client.rollback(settings, push_id=push_id, description=description, progress=_progress())
-    )
-    return _finish(result, as_json)
+    reporter = _Reporter()
+    rolled_back = client.rollback(settings, push_id=push_id, description=description, progress=reporter)
+    return _carry_out(rolled_back, reporter, as_json)
 
 
-def _progress() -> "Callable[[Progress], None]":
-    milestones = Milestones()
+class _Reporter:
+    """Progress as lines on stderr. `out_of_hand` once the replicas go on whether we are there or not."""
 
-    def report(progress: "Progress") -> None:
-        if line := milestones.line(progress):
+    def __init__(self) -> None:
+        self._milestones = Milestones()
+        self.out_of_hand = False
+
+    def __call__(self, progress: "Progress") -> None:
+        self.out_of_hand = self.out_of_hand or bool(progress.replica)
+        if line := self._milestones.line(progress):
             click.echo(printable(line), err=True)
 
-    return report
 
-
-def _finish(result: "PushResult", as_json: bool) -> int:
+def _carry_out(call: Coroutine[Any, Any, "PushResult"], reporter: _Reporter, as_json: bool) -> int:
+    try:
+        result = asyncio.run(call)
+    except KeyboardInterrupt:
+        if not reporter.out_of_hand:
+            raise
+        return say("interrupted, but the replicas finish this without you; see `codesync status`", status=130)
     record = result.to_dict()
     if as_json:
         print_json(record)
