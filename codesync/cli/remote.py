@@ -122,6 +122,9 @@ def rollback(settings: Settings, *, push_id: str | None, description: str, as_js
     return _carry_out(rolled_back, reporter, as_json)
 
 
+_ON_TRIAL = ("apply", "stop", "start", "health", "commit")
+
+
 class _Reporter:
     """Progress as lines on stderr. `out_of_hand` once the replicas go on whether we are there or not."""
 
@@ -130,7 +133,7 @@ class _Reporter:
         self.out_of_hand = False
 
     def __call__(self, progress: "Progress") -> None:
-        self.out_of_hand = self.out_of_hand or bool(progress.replica)
+        self.out_of_hand = self.out_of_hand or progress.stage in _ON_TRIAL
         if line := self._milestones.line(progress):
             click.echo(printable(line), err=True)
 

@@ -9,10 +9,11 @@ import subprocess
 from pathlib import Path
 
 from codesync.config import Settings, bare_environment
-from codesync.delta import Manifest, ManifestCache, Rules, ScanError, scan
+from codesync.delta import Manifest, ManifestCache, Rules, ScanError, Skipped, scan
 from codesync.errors import UserError
 
 GIT_SECONDS = 5.0
+LAUNCHERS_MARK = b".codesync-instance"
 
 
 class Source:
@@ -31,7 +32,7 @@ class Source:
         try:
             self._rules = Rules.for_root(self.root, config_home=self._config_home)
             cache = ManifestCache(str(self._cache_path))
-            self.manifest = scan(self.root, rules=self._rules, cache=cache)
+            self.manifest = _without_mark(scan(self.root, rules=self._rules, cache=cache))
         except ScanError as error:
             raise UserError(f"{error}; check app_root") from error
         return self.manifest
@@ -55,6 +56,14 @@ class Source:
         except (OSError, subprocess.TimeoutExpired):
             return ""
         return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _without_mark(found: Manifest) -> Manifest:
+    """A tree that was copied out of a container still has the launcher's mark; it is not the developer's."""
+    if LAUNCHERS_MARK not in found:
+        return found
+    skipped = (*found.skipped, Skipped(LAUNCHERS_MARK, "the launcher's own mark"))
+    return Manifest.of((entry for entry in found if entry.path != LAUNCHERS_MARK), skipped)
 
 
 def _in_work_tree(root: str) -> bool:

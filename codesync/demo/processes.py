@@ -57,6 +57,10 @@ class Processes:
         """The process id of one that runs."""
         return self._running[name].pid
 
+    def terminate(self, name: str) -> None:
+        """Ask one to end, and wait until it has."""
+        _stop(self._running.pop(name))
+
     def kill(self, name: str) -> None:
         """Kill one and its group, without a chance to put anything in order."""
         process = self._running.pop(name)

@@ -161,3 +161,23 @@ def test_after_a_rollback_the_next_push_arrives(chain: Chain) -> None:
     chain.write("content.py", content("second"))
     assert chain.push().status == "healthy"
     assert tree_of(chain.replicas["one"].app) == tree_of(chain.source)
+
+
+def test_a_change_of_modes_alone_arrives_where_modes_are_exact(chain: Chain) -> None:
+    chain.start()
+    chain.push()
+    (chain.source / "content.py").chmod(0o600)
+    assert chain.push().status == "no_changes"
+    assert chain.push(modes="exact").status == "healthy"
+    assert (chain.replicas["one"].app / "content.py").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_launchers_mark_is_not_pushed(chain: Chain) -> None:
+    chain.start()
+    mark = (chain.replicas["one"].app / ".codesync-instance").read_bytes()
+    (chain.source / ".codesync-instance").write_bytes(b"copied out of another container")
+    chain.write("content.py", content("new"))
+    result = chain.push()
+    assert result.status == "healthy"
+    assert result.files.skipped == [".codesync-instance: the launcher's own mark"]
+    assert (chain.replicas["one"].app / ".codesync-instance").read_bytes() == mark

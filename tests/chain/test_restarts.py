@@ -105,3 +105,13 @@ def test_a_restarted_proxy_and_sidecar_go_on(chain: Chain) -> None:
     chain.write("content.py", content("second"))
     assert chain.push().status == "healthy"
     assert chain.replicas["one"].ask() == "second"
+
+
+def test_a_push_after_the_container_was_stopped_is_stored(chain: Chain) -> None:
+    chain.start()
+    chain.processes.terminate("launcher-one")
+    chain.wait("the launcher gone", lambda: True if chain.status().replicas[0].launcher == "absent" else None)
+    chain.write("content.py", content("meanwhile"))
+    assert chain.push().status == "stored"
+    chain.start_launcher()
+    chain.wait_answer("meanwhile")
