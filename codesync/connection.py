@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from codesync import __version__
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 OPEN_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 10.0
 PING_SECONDS = 20.0
+CLOSE_SECONDS = 4.0
 SOFTWARE = f"codesync/{__version__}"
 
 
@@ -48,11 +49,13 @@ class Connection:
         self.url = url
 
     async def send(self, message: Message) -> None:
-        """Send one message. Raises Disconnected."""
+        """Send one message. Raises Disconnected, ConnectError."""
         from websockets.exceptions import ConnectionClosed
 
         try:
             await self._websocket.send(encode(message))
+        except ProtocolError as error:
+            raise ConnectError(f"this cannot be sent: {error}", code=error.code, final=True) from error
         except ConnectionClosed as error:
             raise self._lost(error) from error
 
@@ -106,7 +109,7 @@ async def connect(url: str, api_key: str, hello: Message) -> AsyncIterator[tuple
             open_timeout=OPEN_TIMEOUT,
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS,
-            close_timeout=2,
+            close_timeout=CLOSE_SECONDS / 2,
             proxy=None if is_loopback(urlsplit(url).hostname or "") else True,
         )
     except InvalidStatus as error:
@@ -129,7 +132,7 @@ async def connect(url: str, api_key: str, hello: Message) -> AsyncIterator[tuple
         if (
             websocket.state is not State.CLOSED
         ):  # closing what the other side has closed can fail inside asyncio
-            await websocket.close()
+            await finish(websocket.close(), within=CLOSE_SECONDS)
 
 
 def _refused(url: str, status: int, body: bytes | bytearray | None) -> ConnectError:
@@ -149,6 +152,31 @@ def _refused(url: str, status: int, body: bytes | bytearray | None) -> ConnectEr
         else f"{url} answers HTTP {status} ({reason or 'no text'}); is CODESYNC_PROXY_URL a codesync proxy?"
     )
     return ConnectError(advice, code="unknown_deployment" if known else "unreachable", final=status < 500)
+
+
+async def finish(work: Coroutine[Any, Any, None], *, within: float) -> None:
+    """Bring `work` to its end, for at most `within` seconds, although the caller is being cancelled.
+
+    A lost connection or a passed bound is no error here. A cancellation that came meanwhile is raised at the end.
+    """
+
+    async def bounded() -> None:
+        with suppress(UserError, OSError):
+            async with asyncio.timeout(within):
+                await work
+
+    task = asyncio.create_task(
+        bounded()
+    )  # its own: some cancel scopes cancel the caller again at every await
+    interrupted: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted
+    await task
 
 
 def backoff(first: float = 0.1, ceiling: float = 15.0) -> Iterator[float]:

@@ -3,6 +3,7 @@
     scan → connect → lease → plan → guards → batches → transfer → outcome
 
 A connection that is lost is taken up again with the same push_id: the proxy answers from its record or goes on.
+A source that changes meanwhile is another push: the lease is given back, and all begins anew, guards and push_id included.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from codesync.client.session import Session, open_session
 from codesync.client.source import Source
 from codesync.client.trees import KnownTrees, decode_tree
 from codesync.config import Settings
-from codesync.connection import ConnectError, Disconnected, backoff
+from codesync.connection import ConnectError, Disconnected, backoff, finish
 from codesync.delta import SourceChanged, TrackedChange, write_batch
+from codesync.errors import UserError
 from codesync.plan import Modes, Plan, ReplicaTree, check_conflict, check_deletes, check_size, plan, show
 from codesync.protocol import (
     MAX_CHUNK,
@@ -42,6 +44,7 @@ from codesync.protocol import (
 ATTEMPTS = 6  # connections tried for one push
 RESCANS = 3  # a source that changes under the push is read again
 SIGNATURE_FROM = 4096  # bytes: smaller files go whole, one round trip saved
+CANCEL_SECONDS = 5.0
 SPOOL_BYTES = 8 * 1024 * 1024
 
 
@@ -77,28 +80,43 @@ class Pusher:
         self._source = Source(settings)
         self._known = KnownTrees(f"{settings.cache_dir}/trees")
         self._targets: dict[TreeRef, ReplicaTree] = {}
+        self._own_id = push_id is None
         self._result = PushResult(push_id or new_push_id(), settings.app_id, settings.deployment_id, "failed")
 
     async def run(self) -> PushResult:
         """Push. Raises UserError: one line that says what to do."""
         summary = asyncio.create_task(asyncio.to_thread(self._source.git_summary))
         try:
-            await self._scan()
-            result = await self._attempts()
-        except BaseException:
+            result = await self._rounds()
+            result.diff = await summary
+            return result
+        finally:
             summary.cancel()
-            raise
-        result.diff = await summary
-        return result
+            await asyncio.gather(summary, return_exceptions=True)
+
+    async def _rounds(self) -> PushResult:
+        """Begin anew, from the scan on, when the source has changed before it could be read for the batches."""
+        for rescan in range(1 + RESCANS):
+            if rescan and self._own_id:
+                self._result.push_id = new_push_id()
+            await self._scan()
+            try:
+                return await self._attempts()
+            except SourceChanged:
+                continue
+        raise ClientError(
+            "the source keeps changing while it is pushed; push again when it is quiet", code="source_changed"
+        )
 
     async def _attempts(self) -> PushResult:
         for attempt, wait in enumerate(backoff(), 1):
             try:
                 async with open_session(self._settings, self._relay) as session:
                     return await self._converse(session)
-            except (ConnectError, Disconnected) as error:
-                final = isinstance(error, ConnectError) and error.final
-                if final or attempt == ATTEMPTS:
+            except (ConnectError, Disconnected, ClientError) as error:
+                if attempt == ATTEMPTS or not _may_pass(error, attempt):
+                    if isinstance(error, ClientError):
+                        raise
                     raise ClientError(str(error), code=getattr(error, "code", "lost")) from error
                 await asyncio.sleep(wait)
         raise AssertionError("backoff never ends")
@@ -113,11 +131,11 @@ class Pusher:
             description=self._options.description,
             source_tree_id=self._source.manifest.tree_id,
         )
-        await session.send(begin)
-        granted = await session.wait(session.granted, "lease on the deployment")
-        if isinstance(granted, Outcome):  # decided, or being decided, while we were away
-            return self._finish(granted)
         async with _cancelled_unless_done(session, self._result.push_id) as lease:
+            await session.send(begin)
+            granted = await session.wait(session.granted, "lease on the deployment")
+            if isinstance(granted, Outcome):  # decided, or being decided, while we were away
+                return self._finish(granted)
             plans = await self._plans(session, granted.deployment)
             if all(p.is_empty for p in plans.values()):
                 return self._end("no_changes")
@@ -130,6 +148,7 @@ class Pusher:
     # --- on this machine -------------------------------------------------------------------------------------
 
     async def _scan(self) -> None:
+        self._targets.clear()
         self._progress(ClientProgress("scan", "", 0, 0))
         with self._timed("scan"):
             manifest = await asyncio.to_thread(self._source.scan)
@@ -157,10 +176,6 @@ class Pusher:
         if (known := self._known.find(ref)) is not None:
             return known
         tree = decode_tree(await session.manifest(ref), ref)
-        if tree is None:
-            raise ClientError(
-                "a replica described another tree than it announced; push again", code="bad_message"
-            )
         self._known.add(tree)
         return tree
 
@@ -194,16 +209,9 @@ class Pusher:
     # --- to the replicas -------------------------------------------------------------------------------------
 
     async def _batches(self, session: Session, plans: dict[TreeRef, Plan], files: ExitStack) -> list[_Batch]:
-        for _ in range(RESCANS):
-            try:
-                with self._timed("delta"):
-                    return [await self._batch(session, ref, found, files) for ref, found in plans.items()]
-            except SourceChanged:
-                await self._scan()
-                plans = {ref: self._plan(ReplicaTree(p.base, p.base_tracked)) for ref, p in plans.items()}
-        raise ClientError(
-            "the source keeps changing while it is pushed; push again when it is quiet", code="source_changed"
-        )
+        """Write a batch for each plan. Raises SourceChanged, ClientError."""
+        with self._timed("delta"):
+            return [await self._batch(session, ref, found, files) for ref, found in plans.items()]
 
     async def _batch(self, session: Session, ref: TreeRef, found: Plan, files: ExitStack) -> _Batch:
         target = ReplicaTree(found.target, found.tracked)
@@ -272,13 +280,26 @@ class _Lease:
 
 @asynccontextmanager
 async def _cancelled_unless_done(session: Session, push_id: str) -> AsyncIterator[_Lease]:
-    """Give the lease back when the push does not come to its transfer."""
+    """Give the lease back when the push does not come to the end of its transfer, whatever stopped it."""
     lease = _Lease()
     try:
         yield lease
     finally:
         if not lease.done and not session.ended.done():
-            await session.send(Cancel(push_id=push_id))
+            await finish(_cancel(session, push_id), within=CANCEL_SECONDS)
+
+
+async def _cancel(session: Session, push_id: str) -> None:
+    """Say it, and hear the proxy agree: then another push can begin."""
+    await session.send(Cancel(push_id=push_id))
+    await asyncio.wait([session.ended])
+
+
+def _may_pass(error: UserError, attempt: int) -> bool:
+    """Whether trying again may help. After a restart of the proxy a sidecar may come back a moment later than we do."""
+    if isinstance(error, ClientError):
+        return error.code == "no_replica" and attempt > 1
+    return not (isinstance(error, ConnectError) and error.final)
 
 
 def new_push_id() -> str:

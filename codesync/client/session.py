@@ -6,17 +6,17 @@ Reads all the time, so that a refusal in the middle of an upload is heard at onc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import msgpack
-import zstandard
 
 from codesync.client.results import ClientError
+from codesync.client.zstd import MALFORMED, inflate
 from codesync.config import Settings
 from codesync.connection import SOFTWARE, Connection, connect
-from codesync.delta import Signature
+from codesync.delta import DeltaError, Signature
 from codesync.protocol import (
     VERSIONS,
     Answer,
@@ -36,11 +36,15 @@ from codesync.protocol import (
 )
 
 QUIET_SECONDS = 3600.0  # the waits below are the bounds; pings notice a dead proxy
-MAX_MANIFEST = 256 * 1024 * 1024
+MAX_ANSWER = 256 * 1024 * 1024  # bytes of one answer, as sent
+MAX_SIGNATURES = 256 * 1024 * 1024  # bytes of all signatures for one tree, decompressed
+QUEUED_PIECES = 16  # of an answer, before the proxy has to wait
+SMALLEST_PIECE = 1024  # bytes that a piece counts for at least: empty ones may not go on for ever
 SIGNATURES_PER_REQUEST = 1000
 REQUEST_BYTES = 256 * 1024
 
 T = TypeVar("T")
+_Pieces = asyncio.Queue[Answer | AnswerError | Exception]
 TIMEOUTS = Timeouts()
 # the longest that the proxy can have nothing to say: a trial without progress, put back on every replica
 SILENCE_SECONDS = (
@@ -57,7 +61,7 @@ class Session:
         self.deployment = deployment
         self._connection = connection
         self._on_progress = on_progress
-        self._answers: dict[int, asyncio.Queue[Answer | AnswerError]] = {}
+        self._answers: dict[int, _Pieces] = {}
         self._requests = 0
         loop = asyncio.get_running_loop()
         self._heard = loop.time()
@@ -70,31 +74,31 @@ class Session:
             while True:
                 message = await self._connection.receive(within=QUIET_SECONDS, what="the next message")
                 self._heard = asyncio.get_running_loop().time()
-                self._dispatch(message)
+                await self._dispatch(message)
         except Exception as error:  # whatever it is, it belongs to those who wait
-            self._end(error)
+            await self._end(error)
 
-    def _dispatch(self, message: Message) -> None:
+    async def _dispatch(self, message: Message) -> None:
         match message:
             case Progress():
                 self._on_progress(message)
             case Answer() | AnswerError():
                 if message.request in self._answers:
-                    self._answers[message.request].put_nowait(message)
+                    await self._answers[message.request].put(message)
             case Granted():
                 _settle(self.granted, message)
             case Outcome():
                 _settle(self.granted, message)
                 _settle(self.ended, message)
             case Error():
-                self._end(ClientError(message.message, code=message.code))
+                await self._end(ClientError(message.message, code=message.code))
 
-    def _end(self, error: Exception) -> None:
+    async def _end(self, error: Exception) -> None:
         for future in (self.granted, self.ended):
             if not future.done():
                 future.set_exception(error)
-        for request, queue in self._answers.items():
-            queue.put_nowait(AnswerError(request=request, code="lost", message=str(error)))
+        for queue in list(self._answers.values()):
+            await queue.put(error)
 
     async def send(self, message: Message) -> None:
         """Send a message, unless the push has ended already: then raise what ended it."""
@@ -118,55 +122,47 @@ class Session:
                 return future.result()
 
     async def manifest(self, tree: TreeRef) -> bytes:
-        """Ask a replica for its tree; the answer is what `trees.py` reads. Raises ClientError."""
+        """Ask a replica for its tree; the answer is what `trees.py` reads. Raises ClientError, Disconnected."""
         self._requests += 1
-        data = b"".join([piece async for piece in self._ask(GetManifest(request=self._requests, tree=tree))])
-        if len(data) > MAX_MANIFEST:
-            raise ClientError("the replica's manifest is larger than 256 MiB", code="too_large")
-        return data
+        return await self._ask(GetManifest(request=self._requests, tree=tree))
 
     async def signatures(self, tree: TreeRef, paths: list[bytes]) -> dict[bytes, Signature]:
-        """Ask a replica for signatures of its files. Raises ClientError, SignatureError."""
+        """Ask a replica for signatures of its files. Raises ClientError, Disconnected."""
         found: dict[bytes, Signature] = {}
+        left = MAX_SIGNATURES
         for group in _groups(paths):
             self._requests += 1
-            asked = GetSignatures(request=self._requests, tree_id=tree.tree_id, paths=tuple(group))
-            decompressor, unpacker = zstandard.ZstdDecompressor().decompressobj(), msgpack.Unpacker()
-            async for piece in self._ask(asked):
-                unpacker.feed(decompressor.decompress(piece))
-                found.update((path, Signature.from_bytes(data)) for path, data in unpacker)
+            data = await self._ask(
+                GetSignatures(request=self._requests, tree_id=tree.tree_id, paths=tuple(group))
+            )
+            try:
+                records = inflate(data, left)
+                left -= len(records)
+                found.update(_signatures(records, frozenset(group)))
+            except (*MALFORMED, DeltaError) as error:
+                message = f"a replica's signatures cannot be read ({str(error) or type(error).__name__}); update the older of the two codesyncs"
+                raise ClientError(message, code="bad_message") from error
         return found
 
-    async def _ask(self, request: GetManifest | GetSignatures) -> AsyncIterator[bytes]:
-        queue: asyncio.Queue[Answer | AnswerError] = asyncio.Queue()
-        self._answers[request.request] = queue
+    async def _ask(self, request: GetManifest | GetSignatures) -> bytes:
+        queue = self._answers[request.request] = asyncio.Queue(QUEUED_PIECES)
         try:
             await self.send(request)
-            while True:
-                async with asyncio.timeout(TIMEOUTS.answer):
-                    answer = await queue.get()
-                if isinstance(answer, AnswerError):
-                    raise ClientError(
-                        f"the replica did not describe its tree: {answer.message}", code=answer.code
-                    )
-                yield answer.data
-                if answer.last:
-                    return
-        except TimeoutError as error:
-            raise ClientError(
-                f"no answer from the replica within {TIMEOUTS.answer:.0f} s", code="timeout"
-            ) from error
+            return await _whole(queue)
         finally:
             del self._answers[request.request]
+            while not queue.empty():  # the reader may wait for room, and must not wait for ever
+                queue.get_nowait()
 
     async def close(self) -> None:
         """Stop reading."""
         self._reader.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._reader
-        for future in (self.granted, self.ended):
-            if future.done() and not future.cancelled():
-                future.exception()  # looked at, so that nobody complains of an error not fetched
+        try:
+            await asyncio.wait([self._reader])
+        finally:
+            for future in (self.granted, self.ended):
+                if future.done() and not future.cancelled():
+                    future.exception()  # looked at, so that nobody complains of an error not fetched
 
 
 @asynccontextmanager
@@ -181,6 +177,44 @@ async def open_session(settings: Settings, on_progress: Callable[[Progress], Non
             yield session
         finally:
             await session.close()
+
+
+async def _whole(queue: _Pieces) -> bytes:
+    """Join the pieces of an answer. Raises ClientError, and whatever ended the connection."""
+    data, counted = bytearray(), 0
+    while True:
+        try:
+            async with asyncio.timeout(TIMEOUTS.answer):
+                piece = await queue.get()
+        except TimeoutError as error:
+            message = f"no answer from the replica within {TIMEOUTS.answer:.0f} s; see `codesync status`"
+            raise ClientError(message, code="timeout") from error
+        if isinstance(piece, Exception):
+            raise piece
+        if isinstance(piece, AnswerError):
+            raise ClientError(f"the replica did not describe its tree: {piece.message}", code=piece.code)
+        counted += max(len(piece.data), SMALLEST_PIECE)
+        if counted > MAX_ANSWER:
+            raise ClientError(
+                f"a replica's answer is larger than {MAX_ANSWER >> 20} MiB; ignore what is not code",
+                code="too_large",
+            )
+        data += piece.data
+        if piece.last:
+            return bytes(data)
+
+
+def _signatures(records: bytes, asked: frozenset[bytes]) -> Iterator[tuple[bytes, Signature]]:
+    """Read one msgpack [path, signature] after another."""
+    unpacker = msgpack.Unpacker(max_buffer_size=MAX_SIGNATURES, max_array_len=0, max_map_len=0)
+    unpacker.feed(records)
+    while unpacker.tell() < len(records):
+        if unpacker.read_array_header() != 2:
+            raise ValueError("a signature's record is not a pair")
+        path, data = unpacker.unpack(), unpacker.unpack()
+        if path not in asked:
+            raise ValueError("a signature of a file that was not asked for")
+        yield path, Signature.from_bytes(data)
 
 
 def _settle(future: asyncio.Future[T], value: T) -> None:

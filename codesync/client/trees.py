@@ -13,22 +13,60 @@ from pathlib import Path
 import msgpack
 import zstandard
 
+from codesync.client.results import ClientError
+from codesync.client.zstd import MALFORMED, inflate
 from codesync.delta import DeltaError, Manifest
 from codesync.plan import ReplicaTree
 from codesync.protocol import TreeRef
 
 KEPT_TREES = 16
-MAX_TREE = 256 * 1024 * 1024
+MAX_TREE = 256 * 1024 * 1024  # bytes, decompressed
+MAX_TRACKED = 2_000_000
 
 
-def decode_tree(data: bytes, ref: TreeRef) -> ReplicaTree | None:
-    """Read a tree as replicas send it: zstd of msgpack {manifest, tracked}. None when it is not the one named."""
+def decode_tree(data: bytes, ref: TreeRef) -> ReplicaTree:
+    """Read a tree as replicas send it: zstd of msgpack {manifest, tracked}.
+
+    Raises:
+        ClientError: it is none, larger than 256 MiB, or not the one named.
+    """
     try:
-        record = msgpack.unpackb(zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_TREE))
-        tree = ReplicaTree(Manifest.from_bytes(record["manifest"]), frozenset(record["tracked"]))
-    except (zstandard.ZstdError, ValueError, KeyError, TypeError, DeltaError):
-        return None
-    return tree if tree.ids == ref else None
+        tree = _read(inflate(data, MAX_TREE))
+        ids = tree.ids
+    except (*MALFORMED, DeltaError) as error:
+        message = f"a replica's description of its tree cannot be read ({str(error) or type(error).__name__}); update the older of the two codesyncs"
+        raise ClientError(message, code="bad_message") from error
+    if ids != ref:
+        raise ClientError(
+            "a replica described another tree than it announced; push again", code="bad_message"
+        )
+    return tree
+
+
+def _read(data: bytes) -> ReplicaTree:
+    # only the two outer containers may be any: nested ones would take many times their size in memory
+    unpacker = msgpack.Unpacker(max_buffer_size=MAX_TREE, max_array_len=0, max_map_len=0)
+    unpacker.feed(data)
+    manifest, tracked = b"", frozenset[bytes]()
+    for _ in range(unpacker.read_map_header()):
+        match unpacker.unpack():
+            case "manifest":
+                manifest = unpacker.unpack()
+            case "tracked":
+                tracked = _paths(unpacker)
+            case _:
+                unpacker.skip()
+    return ReplicaTree(Manifest.from_bytes(manifest), tracked)
+
+
+def _paths(unpacker: msgpack.Unpacker) -> frozenset[bytes]:
+    count = unpacker.read_array_header()
+    if count > MAX_TRACKED:
+        raise ValueError(f"{count} tracked paths; the limit is {MAX_TRACKED}")
+    paths = frozenset(unpacker.unpack() for _ in range(count))
+    if not all(isinstance(path, bytes) for path in paths):
+        raise TypeError("a tracked path is not bytes")
+    return paths
 
 
 def encode_tree(tree: ReplicaTree) -> bytes:
@@ -51,7 +89,7 @@ class KnownTrees:
             return KnownTrees._latest
         try:
             return decode_tree(self._path(ref).read_bytes(), ref)
-        except OSError:
+        except (OSError, ClientError):
             return None
 
     def add(self, tree: ReplicaTree) -> None:
