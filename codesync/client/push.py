@@ -41,7 +41,7 @@ from codesync.protocol import (
     TreeRef,
 )
 
-ATTEMPTS = 6  # connections tried for one push
+ATTEMPTS = 8  # connections tried for one push
 RESCANS = 3  # a source that changes under the push is read again
 SIGNATURE_FROM = 4096  # bytes: smaller files go whole, one round trip saved
 CANCEL_SECONDS = 5.0

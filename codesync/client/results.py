@@ -34,6 +34,7 @@ _NEXT_STEPS: dict[str, str] = {
     "partial": "Replicas differ: push again to bring all of them to one tree, and look at those that are not healthy.",
     "failed": "Nothing was applied; mend what the replica's reason says and push again.",
 }
+_NOT_JUDGED = "Nothing of this push was kept, and its code was not at fault; push again."
 
 
 class ClientError(UserError):
@@ -72,13 +73,14 @@ class FileCounts:
         """Count the largest of the plans: replicas on one tree have the same one. Directories do not count."""
         plan = max(plans, key=lambda plan: sum(map(len, plan.difference)))
         found = plan.difference
-        added, deleted = _files(plan.target, found.added), _files(plan.base, found.deleted)
-        modified = _files(plan.target, found.modified) + _files(plan.target, found.attributes)
-        return cls(added, modified, deleted, len(found.renamed))
+        gone = _files(plan.base, (*found.deleted, *found.modified))
+        come = _files(plan.target, (*found.added, *found.modified))
+        modified = _files(plan.target, found.attributes)
+        return cls(len(come - gone), len(come & gone | modified), len(gone - come), len(found.renamed))
 
 
-def _files(tree: Manifest, paths: Iterable[bytes]) -> int:
-    return sum(tree[path].kind != Kind.DIRECTORY for path in paths)
+def _files(tree: Manifest, paths: Iterable[bytes]) -> set[bytes]:
+    return {path for path in paths if tree[path].kind != Kind.DIRECTORY}
 
 
 @dataclass
@@ -147,7 +149,7 @@ class PushResult:
         """Fill in what the replicas say."""
         self.status = outcome.status  # type: ignore[assignment]
         self.replicas = [ReplicaResult.of(report) for report in outcome.replicas]
-        self.generation = max((report.generation for report in outcome.replicas), default=self.generation)
+        self.generation = max(self.generation, *(report.generation for report in outcome.replicas), 0)
         self.files.drift = sorted({show(path) for report in outcome.replicas for path in report.drift})
         steps = [report.timings_ms for report in outcome.replicas]
         self.timings_ms.apply = max((step.get("apply", 0) for step in steps), default=0)
@@ -156,12 +158,17 @@ class PushResult:
         )
         self.timings_ms.health = max((step.get("health", 0) for step in steps), default=0)
         reasons = [replica.reason for replica in self.replicas if replica.status in ("rolled_back", "failed")]
-        return self.advise(outcome.error.message if outcome.error else next(filter(None, reasons), ""))
+        reason = outcome.error.message if outcome.error else next(filter(None, reasons), "")
+        return self.advise(reason, judged=any(steps))
 
-    def advise(self, reason: str = "") -> PushResult:
-        """Set `next_step` by the status, after the reason where there is one."""
-        advice = _NEXT_STEPS[self.status]
-        self.next_step = f"{reason.rstrip('.')}. {advice}" if reason else advice
+    def advise(self, reason: str = "", *, judged: bool = True) -> PushResult:
+        """Set `next_step` by the status, after the reason where there is one.
+
+        `judged`: some replica's application ran the code, or tried to; else the code is not at fault.
+        """
+        advice = _NEXT_STEPS[self.status] if judged or self.status != "rolled_back" else _NOT_JUDGED
+        end = "" if reason.endswith((".", "?", "!")) else "."
+        self.next_step = f"{reason}{end} {advice}" if reason else advice
         return self
 
     def to_dict(self) -> dict[str, Any]:

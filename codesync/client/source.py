@@ -45,7 +45,7 @@ class Source:
     def git_summary(self) -> str:
         """Return git's one line on uncommitted changes; "" without git or outside a work tree."""
         git = shutil.which("git")
-        if git is None or not _in_work_tree(self.root):
+        if git is None:
             return ""
         command = [git, "-C", self.root, "diff", "--shortstat", "HEAD", "--", "."]
         env = bare_environment() | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
@@ -64,8 +64,3 @@ def _without_mark(found: Manifest) -> Manifest:
         return found
     skipped = (*found.skipped, Skipped(LAUNCHERS_MARK, "the launcher's own mark"))
     return Manifest.of((entry for entry in found if entry.path != LAUNCHERS_MARK), skipped)
-
-
-def _in_work_tree(root: str) -> bool:
-    path = Path(root)
-    return any((directory / ".git").exists() for directory in (path, *path.parents))
