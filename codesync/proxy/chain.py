@@ -13,6 +13,7 @@ from codesync.protocol import GENERATION_0, HistoryEntry, LastPush, TreeRef
 VERSION = 1
 MAX_PUSHES = 20
 MAX_BYTES = 256 * 1024 * 1024
+_MAX_FOREIGN = 256  # pushes with a time to come, of which it is remembered when they were told of first
 
 
 class ChainError(Exception):
@@ -61,6 +62,7 @@ class Chain:
     next_name: int = 1
     max_pushes: int = MAX_PUSHES
     max_bytes: int = MAX_BYTES
+    _foreign: dict[str, float] = field(default_factory=dict, compare=False)
 
     def name(self) -> str:
         """A new file name."""
@@ -91,21 +93,32 @@ class Chain:
             del self.pushes[0]
         return tuple(sorted((before | {edge.name for edge in push.edges if edge.name}) - self.names()))
 
-    def adopt(self, newest: HistoryEntry) -> None:
-        """A replica's newest commit is the deployment's last push if it is a later one: another proxy served it."""
+    def adopt(self, newest: HistoryEntry, now: float) -> None:
+        """A replica's newest commit is the deployment's last push if it is a later one: another proxy served it.
+
+        It was kept `now` (Unix seconds) or before, and not later the next time that it is told of: a replica whose
+        clock is fast wins once.
+        """
         if self.last is not None and newest.push_id == self.last.push_id:
             self.ends |= {newest.tree}
         elif newest.push_id == GENERATION_0 or self.find(newest.push_id) is not None:
             return
-        elif self.last is None or newest.at > self.last.at:
+        elif self.last is None or self._told_at(newest, now) > self.last.at:
             self.ends = frozenset({newest.tree})
             self.last = LastPush(
                 push_id=newest.push_id,
                 source=newest.source,
                 description=newest.description,
-                at=newest.at,
+                at=self._told_at(newest, now),
                 tree=newest.tree,
             )
+
+    def _told_at(self, entry: HistoryEntry, now: float) -> float:
+        if entry.at > now and entry.push_id not in self._foreign:
+            if len(self._foreign) >= _MAX_FOREIGN:
+                del self._foreign[next(iter(self._foreign))]
+            self._foreign[entry.push_id] = now
+        return min(entry.at, self._foreign.get(entry.push_id, entry.at))
 
     def drop_missing(self, present: Container[str]) -> None:
         """Forget the edges whose batches are not there (any more)."""

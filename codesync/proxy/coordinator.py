@@ -3,7 +3,7 @@
 A connection that breaks the protocol is told why and closed; nothing it says can do more than that.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from codesync.protocol import (
@@ -15,9 +15,12 @@ from codesync.protocol import (
     Chunk,
     Code,
     DeploymentState,
+    Failed,
     GetManifest,
     GetSignatures,
     Hello,
+    Keep,
+    Kept,
     Message,
     Progress,
     ProtocolError,
@@ -54,6 +57,8 @@ from codesync.proxy.replays import Replays
 from codesync.proxy.requests import Requests
 from codesync.proxy.switchboard import Peer, Replica, Switchboard
 
+RETURN_SECONDS = 5.0  # after a start of the proxy: what was connected before comes back, in any order
+
 _CLOSE_CODES = {Code.VERSION: CloseCode.VERSION, Code.TOO_LARGE: CloseCode.TOO_LARGE}
 
 
@@ -79,6 +84,7 @@ class Deployment:
         self._software = software
         self._neighbours = neighbours
         self._timeouts = timeouts or Timeouts()
+        self._orphans_due: float | None = None  # until then healthy trials are not undone, only kept
         self._board = Switchboard()
         self._chain = chain or Chain()
         self._requests = Requests(self._board, self._timeouts)
@@ -101,6 +107,7 @@ class Deployment:
         dues = [
             self._lease.deadline,
             self._requests.deadline,
+            self._orphans_due if any(self._orphans()) else None,
             *(peer.due for peer in self._board.peers.values()),
         ]
         return min((due for due in dues if due is not None), default=None)
@@ -125,6 +132,7 @@ class Deployment:
     def receive(self, event: Event, now: float) -> list[Command]:
         """What follows from an event, in order."""
         self._handle(event, now)
+        self._judge_orphans(now)
         self._lease.settle(now)
         self._board.prune(self._lease.turn.members if self._lease.turn is not None else ())
         return self._board.take()
@@ -133,6 +141,8 @@ class Deployment:
         match event:
             case Opened():
                 self._board.open(event.connection, event.side, now + self._timeouts.hello)
+                if self._board.return_due is None and self._chain.last is not None:
+                    self._board.return_due = now + RETURN_SECONDS
             case Received():
                 self._received(event.connection, event.message, now)
             case Garbled():
@@ -260,7 +270,7 @@ class Deployment:
         assert replica is not None, "the link lets nothing through before Hello"
         match message:
             case State():
-                self._take_state(replica, message.replica)
+                self._take_state(replica, message.replica, now)
             case Answer() | AnswerError():
                 asker = self._requests.answer(peer.connection, message, now)
                 if asker is not None:
@@ -279,7 +289,9 @@ class Deployment:
         self._board.note(
             "replica", connection=peer.connection, replica=state.id, tree=state.tree.tree_id[:12]
         )
-        self._lease.adopt(state)
+        self._lease.adopt(state, now)
+        if self._orphans_due is None:
+            self._orphans_due = now + RETURN_SECONDS
         self._resume(replica, now)
 
     def _make_room(self, replica_id: str, now: float) -> None:
@@ -294,19 +306,46 @@ class Deployment:
             raise ProtocolError(words, Code.UNSUPPORTED)
 
     def _resume(self, replica: Replica, now: float) -> None:
-        """Go on with the running push; a trial of any other push has nobody left who could decide about it."""
+        """Go on with the running push; of any other push a trial that is not healthy was kept nowhere."""
         attempt, trial = self._lease.attempt, replica.state.trial
+        replica.unsure = False
         if trial is not None and (attempt is None or trial.push_id != attempt.words.push_id):
-            reason = f"push {trial.push_id} is not running on this proxy (any more)"
-            self._board.tell(replica.id, Undo(push_id=trial.push_id, reason=reason))
+            if trial.phase != "healthy":
+                self._undo_orphan(replica, trial.push_id)
         elif attempt is not None:
             attempt.back(replica.state, now)
 
-    def _take_state(self, replica: Replica, state: ReplicaState) -> None:
+    def _orphans(self) -> Iterator[tuple[Replica, str]]:
+        """The replicas with a healthy trial that no attempt of this proxy decides about, and the push it is of."""
+        attempt = self._lease.attempt
+        for replica in self._board.connected():
+            link = replica.peer.link if replica.peer is not None else None
+            if link is None or link.step is not Step.TRIED:
+                continue
+            if attempt is None or link.push_id != attempt.words.push_id:
+                yield replica, link.push_id
+
+    def _judge_orphans(self, now: float) -> None:
+        """Whoever has kept a push was told to, by a proxy that is lost: so were all. Witnesses have time to come."""
+        for replica, push_id in list(self._orphans()):
+            others = (other.state for other in self._board.connected() if other is not replica)
+            if any(state.history and state.history[-1].push_id == push_id for state in others):
+                self._board.tell(replica.id, Keep(push_id=push_id))
+                self._board.note("late keep", push_id=push_id, replica=replica.id)
+            elif self._orphans_due is None or now >= self._orphans_due:
+                self._undo_orphan(replica, push_id)
+
+    def _undo_orphan(self, replica: Replica, push_id: str) -> None:
+        reason = f"push {push_id} is not running on this proxy (any more)"
+        self._board.tell(replica.id, Undo(push_id=push_id, reason=reason))
+
+    def _take_state(self, replica: Replica, state: ReplicaState, now: float) -> None:
         if state.id != replica.id:
             raise ProtocolError(f"replica {replica.id} calls itself {state.id} now")
         replica.state = state
-        self._lease.adopt(state)
+        self._lease.adopt(state, now)
+        if replica.unsure:
+            self._resume(replica, now)
 
     def _of_push(self, replica: Replica, message: Message, now: float) -> None:
         attempt, push_id = self._lease.attempt, getattr(message, "push_id", "")
@@ -314,7 +353,9 @@ class Deployment:
             if isinstance(message, Progress):
                 self._pass_progress(replica.id, message)
             attempt.hear(replica.id, message, now)
-        elif isinstance(message, Undone):  # an old trial is gone: the replica is free
+        elif isinstance(message, Kept):  # the State that follows says where it is now
+            replica.unsure = True
+        elif isinstance(message, Undone | Failed):  # an old trial is gone: the replica is free
             replica.state = replace(replica.state, trial=None)
             self._resume(replica, now)
 

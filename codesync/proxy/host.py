@@ -36,16 +36,18 @@ from codesync.proxy.events import (
     Unrelay,
     Woken,
 )
-from codesync.proxy.log import line
+from codesync.proxy.log import line, where
 from codesync.proxy.metrics import Metrics
 from codesync.proxy.store import Store
 from codesync.proxy.wire import Listener, Wire
 
 log = logging.getLogger("codesync.proxy")
 
+_AFTER_DEFECT = 1.0  # seconds until the next try, when the coordinator fails in what it is due to do
+
 
 class Host(Listener):
-    """A deployment; `serve` each of its connections."""
+    """A deployment; `serve` each of its connections. Making it reads its directory: OSError."""
 
     def __init__(
         self,
@@ -115,16 +117,18 @@ class Host(Listener):
     def feed(self, event: Event) -> list[Wire]:
         """Tell the coordinator, do what it says. Returns the wires that got something to say."""
         spoken: dict[Wire, None] = {}
-        for command in self.deployment.receive(event, self._loop.time()):
-            wire = self._wires.get(getattr(command, "connection", 0))
-            if wire is not None:
-                spoken[wire] = None
-            self._do(command, wire)
-        self._set_timer()
-        if not self.deployment.busy:
-            self.settled.set()
-        else:
-            self.settled.clear()
+        try:
+            for command in self.deployment.receive(event, self._loop.time()):
+                wire = self._wires.get(getattr(command, "connection", 0))
+                if wire is not None:
+                    spoken[wire] = None
+                self._do(command, wire)
+        finally:  # the others' waits go on, whatever failed
+            self._set_timer()
+            if not self.deployment.busy:
+                self.settled.set()
+            else:
+                self.settled.clear()
         return list(spoken)
 
     def _do(self, command: Command, wire: Wire | None) -> None:
@@ -191,8 +195,9 @@ class Host(Listener):
 
     # -- time --------------------------------------------------------------------------------------------------------
 
-    def _set_timer(self) -> None:
+    def _set_timer(self, earliest: float = 0.0) -> None:
         due = self.deployment.next_deadline
+        due = None if due is None else max(due, earliest)
         if self._timer is not None and self._timer.when() == due:
             return
         if self._timer is not None:
@@ -201,7 +206,11 @@ class Host(Listener):
 
     def _wake(self) -> None:
         self._timer = None
-        self.feed(Woken())
+        try:
+            self.feed(Woken())
+        except Exception as error:  # a defect of ours; the waits that do not fail must end all the same
+            log.error("%s", line(f"{self.name}: defect", {"error": repr(error), "at": where(error)}))
+            self._set_timer(self._loop.time() + _AFTER_DEFECT)
 
     async def stop(self, seconds: float) -> None:
         """Begin nothing new; give what is decided up to `seconds` to end."""

@@ -63,7 +63,7 @@ class Lease:
             words = f"push {message.push_id} was sent before with another source tree; use a new push_id"
             self._error(waiting, Code.CONFLICT_PUSH_ID, words)
         elif not (self._joined(waiting, now) or self._replaced(waiting) or self._answered(waiting)):
-            self._enqueue(waiting)
+            self._enqueue(waiting, now)
 
     def _conflicts(self, waiting: Waiting) -> bool:
         words, turn = waiting.words, self.turn
@@ -117,8 +117,8 @@ class Lease:
             self._error(waiting, Code.CONFLICT_PUSH_ID, words)
         return True
 
-    def _enqueue(self, waiting: Waiting) -> None:
-        if not any(self.board.connected()):
+    def _enqueue(self, waiting: Waiting, now: float) -> None:
+        if not any(self.board.connected()) and not self.board.expects(now):
             self._error(waiting, Code.NO_REPLICA, self.no_replica())
         elif self._line.is_full:
             self._refuse_busy(waiting)
@@ -210,16 +210,13 @@ class Lease:
     @property
     def busy(self) -> Busy | None:
         """Who has the turn."""
-        if self.turn is None:
-            return None
-        words = self.turn.words
-        return Busy(push_id=words.push_id, source=words.source, since=self.turn.since)
+        return self.turn.busy if self.turn is not None else None
 
-    def adopt(self, state: ReplicaState) -> None:
+    def adopt(self, state: ReplicaState, now: float) -> None:
         """Learn from a replica what was kept last, unless it speaks of the turn that is not over yet."""
         newest = state.history[-1] if state.history else None
         if newest is not None and (self.turn is None or newest.push_id != self.turn.words.push_id):
-            self.chain.adopt(newest)
+            self.chain.adopt(newest, now + self.epoch)
 
     def disk_failed(self, push_id: str, reason: str, now: float) -> None:
         """Its content cannot be written or read."""
@@ -236,7 +233,10 @@ class Lease:
         """When `wake` must be called at the latest."""
         turn_due = self.turn.due if self.turn is not None else None
         attempt_due = self.attempt.deadline if self.attempt is not None else None
-        return min((due for due in (self._line.due, turn_due, attempt_due) if due is not None), default=None)
+        is_held = self.turn is None and not self.stopping and len(self._line) > 0
+        replica_due = self.board.return_due if is_held else None
+        dues = (self._line.due, replica_due, turn_due, attempt_due)
+        return min((due for due in dues if due is not None), default=None)
 
     def wake(self, now: float) -> None:
         """End the waits that are over. The client's come first: a replica is idle because its client is."""
@@ -278,7 +278,7 @@ class Lease:
     # -- a turn ------------------------------------------------------------------------------------------------------
 
     def _next_turn(self, now: float) -> bool:
-        if not self._line:
+        if not self._line or self.board.expects(now):
             return self._replay(now)
         waiting = self._line.pop()
         self.turn = Turn(

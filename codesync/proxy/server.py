@@ -17,12 +17,13 @@ from weakref import WeakKeyDictionary
 
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
 from codesync import __version__
 from codesync.errors import UserError
-from codesync.protocol import MAX_MESSAGE, Side, Timeouts
+from codesync.protocol import MAX_MESSAGE, Close, Code, Error, Side, Timeouts, encode
 from codesync.proxy.gate import Door, Keys, Page, Refusal, Request, is_loopback, judge, usable_keys
 from codesync.proxy.host import Host
 from codesync.proxy.log import line, websocket_logger, where
@@ -34,6 +35,7 @@ MAX_CONNECTIONS = 2048
 _MAX_IDLE = 256  # deployments remembered though nobody is connected
 _PING_SECONDS = 20.0
 _STOP_SECONDS = 10.0  # what is decided may still end
+_DEPLOYMENTS = "deployments"  # below the data directory; beside it nothing is named by an id
 _WRITE_BUFFER = 256 * 1024  # the kernel's, per connection: a ping must not wait behind megabytes
 
 
@@ -46,6 +48,7 @@ class Proxy:
         self._timeouts = timeouts
         self._metrics = Metrics()
         self._hosts: dict[str, Host] = {}
+        self._closing: dict[str, asyncio.Task[None]] = {}  # deployments that are being forgotten, by name
         self._doors: WeakKeyDictionary[ServerConnection, Door] = WeakKeyDictionary()
         self._open: Counter[Side] = Counter()
         self._next = 1
@@ -101,7 +104,11 @@ class Proxy:
         door = self._doors.pop(websocket)
         number, self._next = self._next, self._next + 1
         _narrow(websocket)
-        host = self._host(door)
+        try:
+            host = await self._host(door)
+        except OSError as error:
+            await _refuse(websocket, door, error)
+            return
         facts = {"connection": number, "side": str(door.side), "from": _address(websocket)}
         log.info("%s", line(f"{host.name}: opened", facts))
         with self._counted(door.side):
@@ -124,12 +131,15 @@ class Proxy:
             self._open[side] -= 1
             self._metrics.add("codesync_connections", -1, side=str(side))
 
-    def _host(self, door: Door) -> Host:
-        name = f"{door.app_id}/{door.deployment_id}"
+    async def _host(self, door: Door) -> Host:
+        """The deployment, made if it is new: then its directory is read, which no other may be writing to. OSError."""
+        name = _name(door)
+        while (closing := self._closing.get(name)) is not None:
+            await asyncio.wait([closing])
         host = self._hosts.pop(name, None) or Host(
             door.app_id,
             door.deployment_id,
-            self._data_dir / door.app_id / door.deployment_id,
+            self._data_dir / _DEPLOYMENTS / door.app_id / door.deployment_id,
             software=f"codesync/{__version__}",
             timeouts=self._timeouts,
             metrics=self._metrics,
@@ -144,7 +154,15 @@ class Proxy:
     async def _forget_idle(self) -> None:
         idle = [name for name, host in self._hosts.items() if host.deployment.idle]
         for name in idle[: max(0, len(idle) - _MAX_IDLE)]:
-            await self._hosts.pop(name).close()
+            self._closing[name] = asyncio.create_task(self._forget(name, self._hosts.pop(name)))
+        if self._closing:
+            await asyncio.wait(list(self._closing.values()))
+
+    async def _forget(self, name: str, host: Host) -> None:
+        try:
+            await host.close()
+        finally:
+            del self._closing[name]
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -159,7 +177,7 @@ class Proxy:
 
     async def close(self) -> None:
         """After the last connection."""
-        await asyncio.gather(*(host.close() for host in self._hosts.values()))
+        await asyncio.gather(*(host.close() for host in self._hosts.values()), *self._closing.values())
 
 
 async def serve(
@@ -257,6 +275,22 @@ def _locked(path: Path) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _name(door: Door) -> str:
+    return f"{door.app_id}/{door.deployment_id}"
+
+
+async def _refuse(websocket: ServerConnection, door: Door, error: OSError) -> None:
+    """The deployment's directory cannot be read. A sidecar is not told why: an Error in place of Welcome ends it."""
+    log.error("%s", line(f"{_name(door)}: cannot be opened", {"error": repr(error), "at": where(error)}))
+    words = (
+        f"the proxy cannot read what it stores of {_name(door)} ({error.strerror}); mend its data directory"
+    )
+    with contextlib.suppress(ConnectionClosed):
+        if door.side is Side.IDE:
+            await websocket.send(encode(Error(code=Code.UNSUPPORTED, message=words)))
+        await websocket.close(Close.INTERNAL, "the proxy cannot read its data directory; see its log")
 
 
 def _narrow(websocket: ServerConnection) -> None:

@@ -1,6 +1,6 @@
 """The disk of one deployment: spools of the push that is being received, batches that were kept, their index.
 
-    <data directory>/<app_id>/<deployment_id>/index.json, 00000001.batch, …, <random>.part
+    <data directory>/deployments/<app_id>/<deployment_id>/index.json, 00000001.batch, …, <random>.part
 
 All writing happens on one worker, in the order it was asked for; whoever needs it done awaits the future. What the
 index names is whole: a batch is synced before the index that names it, and both are put in place by a rename.
@@ -54,10 +54,10 @@ class Store:
         self._spools: dict[Spooled, Content] = {}
         self._parts: dict[Content, Path] = {}
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
-        self._worker = asyncio.get_running_loop().create_task(self._work())
+        self._worker: asyncio.Task[None] | None = None
 
     def load(self) -> Chain:
-        """The chain as the index tells, less what is not there any more. Blocks, shortly."""
+        """The chain as the index tells, less what is not there any more. Blocks, shortly. OSError."""
         try:
             chain = Chain.from_json(json.loads((self._directory / _INDEX).read_bytes()))
         except FileNotFoundError:
@@ -76,8 +76,10 @@ class Store:
         for spooled in list(self._spools):
             self.drop(spooled.push_id)
         await self._jobs.join()
-        self._worker.cancel()
-        await asyncio.gather(self._worker, return_exceptions=True)
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+            self._worker = None
 
     # -- spools ------------------------------------------------------------------------------------------------------
 
@@ -120,16 +122,16 @@ class Store:
             for number, name in names.items():
                 if name not in evicted:
                     os.fsync(spools[number].fd)
-                    os.replace(self._parts.pop(spools[number]), self._directory / name)
+                    os.replace(self._parts[spools[number]], self._directory / name)
+                    del self._parts[spools[number]]
             self._write_index(index)
             for name in evicted:
                 (self._directory / name).unlink(missing_ok=True)
 
-        def moved() -> None:
-            for content in spools.values():
-                self.release(content)
-
-        return self._ask(move, moved)
+        future = self._ask(move)
+        for content in spools.values():
+            self.release(content)  # done after the move, and also when that fails
+        return future
 
     def _pop(self, push_id: str) -> dict[int, Content]:
         mine = [spooled for spooled in self._spools if spooled.push_id == push_id]
@@ -176,11 +178,15 @@ class Store:
 
     def _write_index(self, index: Mapping[str, object]) -> None:
         draft = self._directory / f"{secrets.token_hex(8)}.part"
-        with open(draft, "xb") as file:
-            file.write(json.dumps(index).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, self._directory / _INDEX)
+        try:
+            with open(draft, "xb") as file:
+                file.write(json.dumps(index).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, self._directory / _INDEX)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
@@ -190,7 +196,10 @@ class Store:
     def _ask(
         self, job: Callable[[], object], done: Callable[[], None] = lambda: None
     ) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if self._worker is None:
+            self._worker = loop.create_task(self._work())
+        future: asyncio.Future[None] = loop.create_future()
         self._jobs.put_nowait((job, done, future))
         return future
 

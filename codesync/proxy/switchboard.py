@@ -36,10 +36,14 @@ class Peer:
 
 @dataclass(slots=True)
 class Replica:
-    """A sidecar that has said Hello at least once; `peer` is None while its connection is lost."""
+    """A sidecar that has said Hello at least once; `peer` is None while its connection is lost.
+
+    `unsure`: it has kept what this proxy knows nothing of, and has not said yet where that led.
+    """
 
     state: ReplicaState
     peer: Peer | None = None
+    unsure: bool = False
 
     @property
     def id(self) -> str:
@@ -49,18 +53,21 @@ class Replica:
     @property
     def settled(self) -> bool:
         """Nothing is going on that changes what it is: a push may be planned for it."""
-        return (
-            self.peer is not None and self.peer.link.step is Step.READY and self.state.launcher != "starting"
-        )
+        is_free = self.peer is not None and self.peer.link.step is Step.READY and not self.unsure
+        return is_free and self.state.launcher != "starting"
 
 
 @dataclass(slots=True)
 class Switchboard:
-    """Who is connected, and what will be said to them."""
+    """Who is connected, and what will be said to them.
+
+    `return_due`: until then the replicas that an earlier proxy had may be on their way back.
+    """
 
     peers: dict[int, Peer] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
+    return_due: float | None = None
 
     def open(self, connection: int, side: Side, due: float) -> None:
         """A new connection."""
@@ -107,6 +114,10 @@ class Switchboard:
     def connected(self) -> Iterator[Replica]:
         """The replicas that can be spoken to, by id."""
         return (replica for _, replica in sorted(self.replicas.items()) if replica.peer is not None)
+
+    def expects(self, now: float) -> bool:
+        """Whether no replica is connected, and one may be soon."""
+        return self.return_due is not None and now < self.return_due and not any(self.connected())
 
     def refuse(self, connection: int, code: Code, message: str, close: CloseCode) -> None:
         """Tell why, then close. The caller forgets the peer."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from codesync.protocol import (
     GENERATION_0,
+    Busy,
     Code,
     HistoryEntry,
     ProtocolError,
@@ -69,6 +70,11 @@ class Turn:
     def needs_client(self) -> bool:
         """Whether it waits for something that only its client can send."""
         return self.kind is Kind.PUSH and (self.push is None or self.due is not None)
+
+    @property
+    def busy(self) -> Busy:
+        """What others are told of it."""
+        return Busy(push_id=self.words.push_id, source=self.words.source, since=self.since)
 
     def take(self, batch: int, size: int) -> None:
         """Count a chunk. Raises Impossible when it is too much."""

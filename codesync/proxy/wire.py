@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from codesync.protocol import MAX_MESSAGE, Chunk, Close, Message, Progress, ProtocolError, encode
+from codesync.proxy.log import line, where
 from codesync.proxy.store import Content, Store
 
 log = logging.getLogger("codesync.proxy")
@@ -106,8 +107,11 @@ class Wire:
                     await self._taken.wait()
         except TimeoutError:
             log.warning("a connection took nothing for %g s (slow_reader): it is closed", seconds)
-            if self._websocket.state is not State.CLOSED:
-                self._websocket.transport.abort()
+            self._abort()
+
+    def _abort(self) -> None:
+        if self._websocket.state is not State.CLOSED:
+            self._websocket.transport.abort()
 
     # -- saying it ---------------------------------------------------------------------------------------------------
 
@@ -118,6 +122,9 @@ class Wire:
                 pass
         except ConnectionClosed:
             pass
+        except Exception as error:  # a defect of ours; a connection that says nothing more must not stay open
+            log.error("%s", line("defect in writing", {"error": repr(error), "at": where(error)}))
+            self._abort()
         finally:
             self.unrelay()
             self._waiting = 0

@@ -105,10 +105,10 @@ def test_names_are_never_used_twice() -> None:
 def test_a_later_push_of_another_proxy_is_adopted() -> None:
     chain = chain_of(*LINE)
     for push_id, at in ((GENERATION_0, 99.0), ("p1", 99.0), ("elsewhere", 2.0)):
-        chain.adopt(HistoryEntry(push_id=push_id, generation=1, tree=ref(8), at=at))
+        chain.adopt(HistoryEntry(push_id=push_id, generation=1, tree=ref(8), at=at), 99.0)
         assert chain.last is not None
         assert chain.last.tree == ref(3)
-    chain.adopt(HistoryEntry(push_id="elsewhere", generation=1, tree=ref(8), at=4.0))
+    chain.adopt(HistoryEntry(push_id="elsewhere", generation=1, tree=ref(8), at=4.0), 99.0)
     assert chain.last is not None
     assert chain.last.tree == ref(8)
 
@@ -118,7 +118,7 @@ def test_a_push_may_leave_several_trees() -> None:
     chain.add(kept(1, (0, 1), (10, 11)), [ref(1), ref(11)])
     assert way(chain, 0) == way(chain, 10) == ["p1"]
     assert way(chain, 1) == way(chain, 11) == []
-    chain.adopt(HistoryEntry(push_id="p1", generation=1, tree=ref(21), at=9.0))
+    chain.adopt(HistoryEntry(push_id="p1", generation=1, tree=ref(21), at=9.0), 99.0)
     assert way(chain, 21) == []
     assert chain.last is not None
     assert chain.last.tree == ref(1)
@@ -159,3 +159,15 @@ def test_a_way_begins_and_ends_where_it_should(pushes: list[tuple[int, int, bool
 def test_a_damaged_index_is_an_error(change: dict[str, Any]) -> None:
     with pytest.raises(ChainError):
         Chain.from_json({**chain_of(*LINE).to_json(), **change})
+
+
+def test_a_replica_with_a_fast_clock_wins_once() -> None:
+    chain = chain_of(*LINE)
+    for push_id, tree, at, now in (
+        ("fast", 8, 1e12, 5.0),
+        ("later", 9, 6.0, 7.0),
+        ("fast", 8, 1e12, 8.0),
+    ):
+        chain.adopt(HistoryEntry(push_id=push_id, generation=1, tree=ref(tree), at=at), now)
+    assert chain.last is not None
+    assert (chain.last.tree, chain.last.at) == (ref(9), 6.0)

@@ -1,6 +1,8 @@
 """Peers that mean harm, or are confused: only documented answers, no traces in the log, nobody else is disturbed."""
 
+import asyncio
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,17 @@ from codesync.protocol import (
     Granted,
     Hello,
     ReplicaState,
+    Side,
     Staged,
     Timeouts,
     encode,
 )
+from codesync.proxy.coordinator import Deployment
+from codesync.proxy.events import Command, Event, Opened, Woken
+from codesync.proxy.gate import Door, Keys
+from codesync.proxy.host import Host
+from codesync.proxy.metrics import Metrics
+from codesync.proxy.server import Proxy
 from tests.protocol.examples import EXAMPLES
 from tests.proxy.loopback import KEY, Running, ref, running_proxy
 
@@ -115,3 +124,75 @@ async def test_no_message_at_a_wrong_moment_is_more_than_the_end_of_its_connecti
     assert (await proxy.get("/health"))[0] == 200
     assert "defect" not in caplog.text
     assert "cannot be said" not in caplog.text
+
+
+# -- defects of our own ----------------------------------------------------------------------------------------------
+
+
+class Failing(Deployment):
+    """Fails after the first event of each kind; `woken` is set by the second Woken."""
+
+    def __init__(self) -> None:
+        super().__init__("shop", "dev", software="test", epoch=0.0, timeouts=Timeouts(hello=0.05))
+        self.seen: list[type[Event]] = []
+        self.woken = asyncio.Event()
+
+    def receive(self, event: Event, now: float) -> list[Command]:
+        self.seen.append(type(event))
+        if self.seen.count(type(event)) == 1 and isinstance(event, Woken):
+            raise RuntimeError("a defect")
+        commands = super().receive(event, now)
+        if isinstance(event, Woken):
+            self.woken.set()
+        if isinstance(event, Opened):
+            raise RuntimeError("a defect")
+        return commands
+
+
+async def test_waits_end_though_the_coordinator_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("codesync.proxy.host._AFTER_DEFECT", 0.05)
+    host = Host(
+        "shop",
+        "dev",
+        tmp_path,
+        software="test",
+        timeouts=Timeouts(),
+        metrics=Metrics(),
+        neighbours=tuple,
+    )
+    host.deployment = failing = Failing()
+    with pytest.raises(RuntimeError):
+        host.feed(Opened(1, Side.IDE))
+    async with asyncio.timeout(10):
+        await failing.woken.wait()
+    assert failing.idle
+    assert "shop/dev: defect" in caplog.text
+    await host.close()
+
+
+# -- forgetting ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_deployment_is_opened_again_only_when_it_has_been_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codesync.proxy.server._MAX_IDLE", 0)
+    proxy, door, gate = (
+        Proxy(Keys(()), tmp_path, Timeouts()),
+        Door(Side.IDE, "shop", "dev"),
+        threading.Event(),
+    )
+    first = await proxy._host(door)
+    first._store._ask(gate.wait)
+    forgetting = asyncio.create_task(proxy._forget_idle())
+    opening = asyncio.create_task(proxy._host(door))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not opening.done()
+    gate.set()
+    async with asyncio.timeout(10):
+        assert await opening is not first
+        await forgetting
+    await proxy.close()

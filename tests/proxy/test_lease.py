@@ -10,9 +10,10 @@ from codesync.protocol import (
     Undo,
     Welcome,
 )
+from codesync.proxy.coordinator import RETURN_SECONDS
 from codesync.proxy.events import DiskFailed, DropSpool
 from tests.proxy.peers import ref
-from tests.proxy.world import World, halfway, kinds
+from tests.proxy.world import World, halfway, kinds, push_all
 
 # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -225,3 +226,28 @@ def test_chunks_after_the_end_are_ignored(world: World) -> None:
     world.run()
     assert ide.outcome.status == "failed"
     assert ide.connected
+
+
+def test_after_a_restart_of_the_proxy_a_client_may_be_faster_than_the_replicas(world: World) -> None:
+    sidecar = world.sidecar()
+    push_all(world, 1)
+    world.restart()
+    ide = world.ide()
+    ide.begin("p2", 2)
+    world.wait(RETURN_SECONDS - 1)
+    sidecar.connect()
+    world.run()
+    assert ide.outcome.status == "healthy"
+
+
+def test_after_a_restart_of_the_proxy_replicas_that_do_not_come_are_not_waited_for_long(world: World) -> None:
+    world.sidecar()
+    push_all(world, 1)
+    world.restart()
+    ide = world.ide()
+    ide.begin("p2", 2)
+    world.wait(RETURN_SECONDS)
+    assert ide.error.code == "no_replica"
+    ide.begin("p3", 3)
+    world.run()
+    assert len(ide.ends) == 2

@@ -191,5 +191,19 @@ async def test_directories_are_private(store: Store, directory: Path) -> None:
     assert mode(directory / "00000001.batch") == 0o600
 
 
+def open_below(directory: Path) -> list[str]:
+    opened = {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+    return sorted(path for path in opened if path.startswith(str(directory)))
+
+
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
+
+
+async def test_an_index_that_cannot_be_written_leaves_no_open_file(store: Store, directory: Path) -> None:
+    (directory / "index.json" / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError):
+        await keep(store, "00000001.batch", b"one")
+    await store.close()
+    assert open_below(directory) == []
+    assert names(directory) == ["00000001.batch", "index.json"]

@@ -151,7 +151,8 @@ async def test_a_client_hears_only_the_latest_of_many_progresses_it_does_not_tak
 
 
 async def test_a_disk_that_takes_nothing_fails_the_push(tmp_path: Path, proxy: Running) -> None:
-    (tmp_path / "data" / "shop").touch()
+    (tmp_path / "data" / "deployments").mkdir()
+    (tmp_path / "data" / "deployments" / "shop").touch()
     async with proxy.sidecar() as sidecar, proxy.ide() as ide:
         await begin(ide)
         await send(ide, b"batch")
@@ -161,6 +162,31 @@ async def test_a_disk_that_takes_nothing_fails_the_push(tmp_path: Path, proxy: R
         outcome = await ide.hear(Outcome)
     assert outcome.error is not None
     assert "disk failed" in outcome.error.message
+
+
+async def test_no_app_id_collides_with_what_the_proxy_has_for_itself(proxy: Running) -> None:
+    for path in ("lock/dev", ".lock/dev", "deployments/dev"):
+        async with proxy.sidecar(path=path) as sidecar, proxy.ide(path) as ide:
+            await begin(ide)
+            await send(ide, b"batch")
+            assert await take(sidecar) == b"batch"
+            assert (await ide.hear(Outcome)).status == "healthy"
+
+
+async def test_a_deployment_whose_directory_cannot_be_read_says_so_until_it_is_mended(
+    tmp_path: Path, proxy: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_the_way = tmp_path / "data" / "deployments" / "shop" / "dev" / "00000001.batch"
+    in_the_way.mkdir(parents=True)
+    async with proxy.connected("ide") as ide:
+        code, _, said = await ide.closing()
+    assert (code, said and said.code) == (Close.INTERNAL, "unsupported")
+    async with proxy.connected("sidecar") as sidecar:
+        assert (await sidecar.closing())[::2] == (Close.INTERNAL, None)
+    assert "shop/dev: cannot be opened" in caplog.text
+    in_the_way.rmdir()
+    async with proxy.sidecar(), proxy.ide() as ide:
+        await begin(ide)
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------

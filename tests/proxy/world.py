@@ -292,7 +292,9 @@ class World:
         elif isinstance(message, Keep) and message.push_id not in self._keeping:
             self._keeping.add(message.push_id)
             unsure = {
-                name for name in self._staged[message.push_id] if (message.push_id, name) not in self._healthy
+                name
+                for name in self._staged.get(message.push_id, ())
+                if (message.push_id, name) not in self._healthy
             }
             assert not unsure, f"keep though {unsure} did not say healthy"
         elif isinstance(message, Outcome):
