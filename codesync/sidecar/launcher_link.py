@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from codesync.sidecar.launcher_words import checked
 
 VERSION = 1
 MAX_LINE = 1024 * 1024
 HELLO_TIMEOUT = 5.0
 RETRY_SECONDS = 0.2
 
+log = logging.getLogger("codesync.sidecar")
 Message = dict[str, Any]
 
 
 class LauncherError(Exception):
     """The launcher went away, refused, or did not answer in time: the message says which."""
+
+
+class VersionMismatch(Exception):
+    """Launcher and sidecar do not speak the same version."""
 
 
 class LauncherLink:
@@ -40,6 +47,7 @@ class LauncherLink:
         self._on_message = on_message
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[tuple[str, str], asyncio.Future[Message]] = {}
+        self._complained = ""
         self.hello: Message | None = None
         self.looked = asyncio.Event()  # set once it is known whether a launcher is there
 
@@ -51,22 +59,37 @@ class LauncherLink:
     async def run(self) -> None:
         """Connect, listen, reconnect; until cancelled."""
         while True:
-            with suppress(OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
+            try:
                 await self._converse()
+            except OSError:
+                pass  # nobody listens (yet), or it has gone: TimeoutError is one too
+            except VersionMismatch as error:
+                self._complain(str(error))
+            except Exception as error:  # whatever a launcher says, the next one is listened to
+                self._complain(f"the conversation with the launcher failed: {type(error).__name__}: {error}")
             self.looked.set()
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _complain(self, text: str) -> None:
+        if text != self._complained:  # it is tried again and again
+            log.error("%s", text)
+        self._complained = text
 
     async def _converse(self) -> None:
         reader, writer = await self._connect()
         try:
             writer.write(_line(self._greet()))
             async with asyncio.timeout(HELLO_TIMEOUT):
-                hello = _parse(await reader.readline())
+                line = await reader.readline()
+            if not line:
+                raise ConnectionError("the launcher ends")
+            hello = _parse(line)
             if hello.get("type") != "hello" or hello.get("version") != VERSION:
-                raise ValueError(
-                    f"the launcher speaks version {hello.get('version')}, this sidecar {VERSION}"
+                theirs = str(hello.get("version"))[:20]
+                raise VersionMismatch(
+                    f"the launcher speaks version {theirs}, this sidecar {VERSION}: use the same codesync for both"
                 )
-            self._writer, self.hello = writer, hello
+            self._writer, self.hello, self._complained = writer, hello, ""
             self.looked.set()
             self._on_message(hello)
             while line := await reader.readline():
@@ -85,31 +108,35 @@ class LauncherLink:
             os.close(directory)
 
     def _dispatch(self, message: Message) -> None:
-        if message.get("type") == "error" and message.get("push_id"):
-            self._fail(str(message["push_id"]), str(message.get("message")))
-        key = (str(message.get("type")), str(message.get("push_id", "")))
-        future = self._waiting.pop(key, None)
+        push_id = message["push_id"]
+        if message["type"] == "error":
+            self._refused(push_id, LauncherError(f"the launcher says: {message['message']}"))
+        future = self._waiting.pop((message["type"], push_id), None)
         if future is not None and not future.done():
             future.set_result(message)
         else:
             self._on_message(message)
 
-    def _fail(self, push_id: str, reason: str) -> None:
-        for (_, asked), future in list(self._waiting.items()):
-            if asked == push_id and not future.done():
-                future.set_exception(LauncherError(f"the launcher says: {reason}"))
+    def _refused(self, push_id: str, error: LauncherError) -> None:
+        """End what waits for that push; an error about no push is what `apply` is answered with."""
+        for key, future in list(self._waiting.items()):
+            if key[1] == push_id:
+                self._fail(key, future, error)
+
+    def _fail(self, key: tuple[str, str], future: asyncio.Future[Message], error: LauncherError) -> None:
+        if self._waiting.get(key) is future:
+            del self._waiting[key]
+        if not future.done():
+            future.set_exception(error)
 
     def _lose(self, writer: asyncio.StreamWriter) -> None:
         was, self._writer, self.hello = self.hello, None, None
         writer.close()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(
-                    LauncherError("the launcher closed its connection; is its container restarting?")
-                )
-        self._waiting.clear()
+        for key, future in list(self._waiting.items()):
+            error = LauncherError("the launcher closed its connection; is its container restarting?")
+            self._fail(key, future, error)
         if was is not None:
-            self._on_message({"type": "lost"})
+            self._on_message(checked({"type": "lost"}))
 
     def send(self, message: Message) -> None:
         """Say it. Raises LauncherError when nobody is there."""
@@ -118,20 +145,29 @@ class LauncherLink:
         self._writer.write(_line(message))
 
     async def request(self, message: Message, answer: str, within: float) -> Message:
-        """Say it and wait for the message of type `answer` about the same push. Raises LauncherError."""
+        """Say it and wait for the message of type `answer` about the same push. Raises LauncherError.
+
+        Who asks for what somebody else is waiting for already waits with him.
+        """
         key = (answer, str(message.get("push_id", "")))
-        future = asyncio.get_running_loop().create_future()
+        future = self._waiting.get(key) or self._ask(key, message, within)
+        return await asyncio.shield(future)
+
+    def _ask(self, key: tuple[str, str], message: Message, within: float) -> asyncio.Future[Message]:
+        self.send(message)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Message] = loop.create_future()
         self._waiting[key] = future
-        try:
-            self.send(message)
-            async with asyncio.timeout(within):
-                return await future  # type: ignore[no-any-return]
-        except TimeoutError as error:
-            raise LauncherError(
-                f"the launcher did not answer {message['type']!r} within {within:.0f} s"
-            ) from error
-        finally:
-            self._waiting.pop(key, None)
+        error = LauncherError(f"the launcher did not answer {message['type']!r} within {within:.0f} s")
+        timer = loop.call_later(within, self._fail, key, future, error)
+
+        def ended(done: asyncio.Future[Message]) -> None:
+            timer.cancel()
+            if not done.cancelled():
+                done.exception()  # whoever waited may have been cancelled
+
+        future.add_done_callback(ended)
+        return future
 
 
 def _line(message: Message) -> bytes:
@@ -142,4 +178,4 @@ def _parse(line: bytes) -> Message:
     message = json.loads(line)
     if not isinstance(message, dict):
         raise ValueError("a message is a JSON object")
-    return message
+    return checked(message)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
-from codesync.protocol import GENERATION_0, HistoryEntry, ReplicaReport, Result, TreeRef, fit_report
+from codesync.protocol import GENERATION_0, Failed, HistoryEntry, ReplicaReport, Result, TreeRef, fit_report
 from codesync.sidecar import state as own
+
+_LINE = 4096  # characters of a sentence that is only shown
 
 
 def told_commit(commit: own.Commit) -> HistoryEntry:
@@ -34,7 +35,7 @@ def told_result(result: own.Result) -> Result:
 
 
 def make_report(state: own.State, status: str, verdict: dict[str, Any]) -> ReplicaReport:
-    """A replica's report, from the launcher's verdict where there is one."""
+    """A replica's report, from the launcher's verdict, as the link has checked it, where there is one."""
     report = ReplicaReport(
         id=state.replica,
         status=status,
@@ -42,9 +43,9 @@ def make_report(state: own.State, status: str, verdict: dict[str, Any]) -> Repli
         exit_code=verdict.get("exit_code"),
         signal=verdict.get("signal"),
         log_tail=tuple(verdict.get("log_tail", ())),
-        drift=tuple(base64.b64decode(path) for path in verdict.get("drift", ())),
-        timings_ms=dict(verdict.get("timings_ms", {})),
-        reason=str(verdict.get("reason", "")),
+        drift=tuple(verdict.get("drift", ())),
+        timings_ms=verdict.get("timings_ms", {}),
+        reason=verdict.get("reason", ""),
     )
     return fit_report(report)
 
@@ -52,3 +53,13 @@ def make_report(state: own.State, status: str, verdict: dict[str, Any]) -> Repli
 def was_undone(report: ReplicaReport | None) -> bool:
     """Whether the launcher has put the old code back already."""
     return report is not None and report.status == "rolled_back"
+
+
+def failed(push_id: str, phase: str, code: str, text: str) -> Failed:
+    """The replica could not do it; the message is fit to be sent, whatever an error's text was."""
+    return Failed(push_id=push_id, phase=phase, code=code, message=one_line(text))
+
+
+def one_line(text: str) -> str:
+    """The text with nothing in it that cannot be printed or sent, not too long."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:_LINE])

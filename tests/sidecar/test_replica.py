@@ -41,7 +41,7 @@ class World:
         self.chain = chain
         self.said: asyncio.Queue[Message] = asyncio.Queue()
         self.store = Store.open(str(chain.replicas["one"].files))
-        self.replica = Replica(self.store, self.said.put)
+        self.replica = Replica(self.store, self.said.put, undo_margin=1.0)
 
     async def expect(self, kind: type[Message]) -> Message:
         """The next message of that type; states and progress before it do not matter."""
@@ -49,6 +49,11 @@ class World:
             while not isinstance(message := await self.said.get(), kind):
                 assert type(message).__name__ in ("State", "Progress"), message
         return message
+
+    async def undone(self) -> None:
+        """Wait for an Undone, whatever comes before."""
+        while not isinstance(await self.said.get(), Undone):
+            pass
 
     async def ready(self) -> None:
         async with asyncio.timeout(20):
@@ -101,7 +106,7 @@ async def test_a_trial_that_nobody_decides_is_undone_at_its_deadline(world: Worl
     world.chain.write("content.py", content("new"))
     await world.stage("p1")
     await world.expect(Staged)
-    await world.replica.handle(Try(push_id="p1", deadline_s=2.0))
+    await world.replica.handle(Try(push_id="p1", deadline_s=1.0))
     tried = await world.expect(Tried)
     assert isinstance(tried, Tried)
     assert tried.healthy
@@ -172,3 +177,110 @@ async def test_questions_about_another_tree_are_refused(world: World) -> None:
         refused = await world.expect(AnswerError)
         assert isinstance(refused, AnswerError)
         assert refused.code == "stale"
+
+
+async def on_trial(world: World, push_id: str, deadline_s: float = 60.0) -> None:
+    await world.stage(push_id)
+    await world.expect(Staged)
+    await world.replica.handle(Try(push_id=push_id, deadline_s=deadline_s))
+    await world.expect(Tried)
+
+
+async def test_a_trial_whose_container_restarts_is_undone_unasked_and_not_kept(world: World) -> None:
+    world.chain.write("content.py", content("new"))
+    await on_trial(world, "p1")
+    await asyncio.to_thread(world.chain.kill, "launcher-one")
+    undone = await world.expect(Undone)
+    assert isinstance(undone, Undone)
+    assert undone.report.reason == "the container restarted during the trial"
+    await world.replica.handle(Keep(push_id="p1"))
+    failed = await world.expect(Failed)
+    assert isinstance(failed, Failed)
+    assert failed.phase == "keep"
+    assert world.store.staged is None
+    world.chain.start_launcher()
+    await world.ready()
+    await asyncio.to_thread(world.chain.wait_answer, "the image")
+
+
+async def test_two_undos_at_once_leave_the_next_push_alone(world: World) -> None:
+    world.chain.write("content.py", content("new"))
+    await on_trial(world, "p1")
+    undos = [asyncio.create_task(world.replica.handle(Undo(push_id="p1", reason=f"{n}"))) for n in range(2)]
+    await world.expect(Undone)
+    await world.stage("p2")
+    await asyncio.gather(*undos)
+    await world.expect(Undone)
+    await world.expect(Staged)
+    assert world.store.staged is not None
+    assert world.store.staged.push.push_id == "p2"
+
+
+async def test_a_push_is_tried_at_once_after_another_was_kept(world: World) -> None:
+    for number in range(1, 4):
+        world.chain.write("content.py", content(f"new {number}"))
+        await on_trial(world, f"p{number}")
+        await world.replica.handle(Keep(push_id=f"p{number}"))
+        kept = await world.expect(Kept)
+        assert isinstance(kept, Kept)
+        assert (kept.report.status, kept.report.generation) == ("healthy", number)
+        assert await answer(world) == f"new {number}"
+
+
+async def test_a_trial_that_is_kept_is_not_undone_at_its_deadline(world: World) -> None:
+    world.chain.write("content.py", content("new"))
+    await on_trial(world, "p1", 0.2)
+    await world.replica.handle(Keep(push_id="p1"))
+    await world.expect(Kept)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(world.undone(), 1.5)
+    assert await answer(world) == "new"
+
+
+async def test_a_verdict_is_said_again_to_a_proxy_that_comes_back(world: World) -> None:
+    world.chain.write("content.py", content("new"))
+    await on_trial(world, "p1")
+    told = world.replica.state
+    await world.replica.reintroduce(told)
+    await world.expect(Tried)
+    await world.replica.handle(Undo(push_id="p1", reason="x"))
+    await world.expect(Undone)
+    await world.replica.reintroduce(told)
+    await world.expect(Undone)
+
+
+async def test_a_batch_that_the_disk_does_not_take_fails_the_push_only(world: World) -> None:
+    world.chain.write("content.py", content("new"))
+    stage = Stage(
+        push_id="p1",
+        base=world.store.tree,
+        target=world.store.tree,
+        source="",
+        description="",
+        source_tree_id="",
+    )
+    sidecar, away = world.store.volume.sidecar, world.store.volume.sidecar.with_name("away")
+    await world.replica.handle(stage)
+    sidecar.rename(away)
+    try:
+        for _ in range(6):
+            await world.replica.handle(Chunk(push_id="p1", data=bytes(MAX_CHUNK), last=False))
+    finally:
+        away.rename(sidecar)
+    failed = await world.expect(Failed)
+    assert isinstance(failed, Failed)
+    assert failed.code == "stage_failed"
+    await world.stage("p2")
+    await world.expect(Staged)
+
+
+async def test_an_undo_is_told_also_where_it_cannot_be_recorded(world: World) -> None:
+    world.chain.write("content.py", content("new"))
+    await on_trial(world, "p1")
+    draft = world.store.volume.state.with_name(".state.new")
+    draft.mkdir()  # in the way of the state's next version
+    await world.replica.handle(Undo(push_id="p1", reason="x"))
+    await world.expect(Undone)
+    assert world.replica.state.trial is None
+    draft.rmdir()
+    await on_trial(world, "p2")

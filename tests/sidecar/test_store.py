@@ -225,7 +225,9 @@ class FullDisk:
 def assert_consistent(store: Store) -> None:
     """State, manifest and `current/` tell of one tree."""
     found = scan(str(store.volume.current))
-    here = {e.path: e.digest for e in found if not e.path.startswith(b".codesync-")}  # recovery removes fragments
+    here = {
+        e.path: e.digest for e in found if not e.path.startswith(b".codesync-")
+    }  # recovery removes fragments
     assert here == {entry.path: entry.digest for entry in store.manifest}
     committed = store.state.committed
     assert committed is not None

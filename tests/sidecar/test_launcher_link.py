@@ -1,0 +1,120 @@
+"""The launcher's socket with a launcher that says what no launcher should."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codesync.sidecar.launcher_link import LauncherError, LauncherLink
+
+pytestmark = pytest.mark.anyio
+
+
+class Fake:
+    """The other end of the socket: what it has heard, and a way to say anything."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.hellos: asyncio.Queue[None] = asyncio.Queue()
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self.say({"type": "hello", "version": self.version, "app": {"state": {"nested": 1}, "pid": 7}})
+        self.hellos.put_nowait(None)
+        while line := await reader.readline():
+            self.heard.put_nowait(json.loads(line))
+        writer.close()
+
+    def say(self, message: object) -> None:
+        assert self._writer is not None
+        self._writer.write(json.dumps(message).encode() + b"\n")
+
+    async def next(self, kind: str) -> dict[str, Any]:
+        """The next message that reached the sidecar's side."""
+        async with asyncio.timeout(5):
+            while (message := await self.told.get())["type"] != kind:
+                pass
+        return message
+
+
+@asynccontextmanager
+async def linked(directory: Path, version: int = 1) -> AsyncIterator[tuple[LauncherLink, Fake]]:
+    fake = Fake(version)
+    server = await asyncio.start_unix_server(fake.serve, directory / "launcher.sock")
+    link = LauncherLink(directory, lambda: {"type": "hello", "version": 1}, fake.told.put_nowait)
+    running = asyncio.create_task(link.run())
+    try:
+        async with asyncio.timeout(5):
+            await link.looked.wait()
+            await fake.hellos.get()
+        yield link, fake
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        server.close()
+
+
+async def test_two_who_ask_the_same_share_one_answer(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (link, fake):
+        asked = {"type": "undo", "push_id": "p1"}
+        both = [asyncio.create_task(link.request(asked, "undone", 5)) for _ in range(2)]
+        async with asyncio.timeout(5):
+            while (await fake.heard.get())["type"] != "undo":
+                pass
+        fake.say({"type": "undone", "push_id": "p1"})
+        assert [answer["push_id"] for answer in await asyncio.gather(*both)] == ["p1", "p1"]
+        assert fake.heard.empty()
+
+
+async def test_an_error_about_no_push_ends_an_apply(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (link, fake):
+        asked = asyncio.create_task(link.request({"type": "apply"}, "applied", 60))
+        async with asyncio.timeout(5):
+            while (await fake.heard.get())["type"] != "apply":
+                pass
+            fake.say({"type": "error", "message": "no space"})
+            with pytest.raises(LauncherError, match="no space"):
+                await asked
+
+
+async def test_fields_that_are_malformed_are_left_out(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (_, fake):
+        assert (await fake.next("hello"))["app"] == {"pid": 7}
+        fake.say(
+            {
+                "type": "verdict",
+                "push_id": "p1",
+                "exit_code": "one",
+                "drift": ["YQ==", "no base64!", 3],
+                "log_tail": ["fine", None, "\ud800"],
+                "timings_ms": {"stop": 3, "start": "soon"},
+                "reason": {},
+            }
+        )
+        verdict = await fake.next("verdict")
+        assert verdict["exit_code"] is None
+        assert verdict["drift"] == [b"a"]
+        assert verdict["log_tail"] == ["fine", "?"]
+        assert verdict["timings_ms"] == {"stop": 3}
+        assert verdict["reason"] == ""
+        fake.say({"type": "app", "app": ["no", "map"]})
+        assert (await fake.next("app"))["app"] == {}
+
+
+async def test_another_version_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "codesync.sidecar"):
+        async with linked(tmp_path, version=2) as (link, fake):
+            async with asyncio.timeout(5):
+                for _ in range(2):
+                    await fake.hellos.get()
+            assert not link.connected
+    assert sum("speaks version 2" in record.message for record in caplog.records) == 1
