@@ -7,6 +7,7 @@ reader has taken enough of them.
 import asyncio
 import logging
 from collections import deque
+from typing import Protocol
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -162,16 +163,14 @@ class Wire:
         await self._websocket.send(encode(chunk))
 
 
-class Listener:
+class Listener(Protocol):
     """What a wire tells."""
 
     def relaying(self, wire: Wire, chunk: Chunk) -> None:
         """This chunk is about to be sent."""
-        raise NotImplementedError
 
     def cannot_read(self, push_id: str, error: OSError) -> None:
         """A batch cannot be read."""
-        raise NotImplementedError
 
 
 def _supersedes(new: Message, old: Message | None) -> bool:

@@ -1,20 +1,20 @@
 """The sidecar: beside the application, on the same volume; applies what the proxy relays.
 
-    state.py          the format of `.sidecar/state`
-    volume.py         paths, permissions, atomic writes
-    history.py        displaced contents, for rollbacks
-    changes.py        the way from one tree to another
-    store.py          stage, commit, recover: blocking, crash-safe
-    launcher_words.py what the launcher says, checked once
-    launcher_link.py  the launcher's socket
-    answers.py        manifests and signatures for clients
-    reports.py        what the proxy is told
-    incoming.py       a batch on its way in
-    run.py            what is known of the push under way
-    trial.py          that push: staged, tried, kept or undone
-    tasks.py          tasks and disk operations, bounded at the end
-    replica.py        the proxy on one side, the launcher on the other
-    service.py        the process: connects to the proxy, until stopped
+state.py          the format of `.sidecar/state`
+volume.py         paths, permissions, atomic writes
+history.py        displaced contents, for rollbacks
+changes.py        the way from one tree to another
+store.py          stage, commit, recover: blocking, crash-safe
+launcher_words.py what the launcher says, checked once
+launcher_link.py  the launcher's socket
+answers.py        manifests and signatures for clients
+reports.py        what the proxy is told
+incoming.py       a batch on its way in
+run.py            what is known of the push under way
+trial.py          that push: staged, tried, kept or undone
+tasks.py          tasks and disk operations, bounded at the end
+replica.py        the proxy on one side, the launcher on the other
+service.py        the process: connects to the proxy, until stopped
 """
 
 from codesync.sidecar.service import run

@@ -111,7 +111,7 @@ class End:
             self.hear(message)
 
     def hear(self, message: Message) -> None:
-        raise NotImplementedError
+        """Answer what the link lets through."""
 
     def lost(self) -> None:
         """The proxy has closed the connection."""

@@ -7,11 +7,20 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from codesync.protocol import Chunk
 from codesync.proxy.events import Spooled
 from codesync.proxy.store import Store
 from codesync.proxy.wire import Listener, Wire
 
 pytestmark = pytest.mark.anyio
+
+
+class Broken(Listener):
+    def relaying(self, wire: Wire, chunk: Chunk) -> None:
+        raise RuntimeError("broken")
+
+    def cannot_read(self, push_id: str, error: OSError) -> None:
+        raise RuntimeError("broken")
 
 
 async def test_a_connection_that_cannot_be_written_to_any_more_does_not_stay_open(
@@ -21,7 +30,7 @@ async def test_a_connection_that_cannot_be_written_to_any_more_does_not_stay_ope
     await store.append(spool, b"batch", last=True)
 
     async def handle(websocket: ServerConnection) -> None:
-        wire = Wire(websocket, store, Listener())  # a listener that cannot be told anything
+        wire = Wire(websocket, store, Broken())
         wire.relay("p1", store.acquire(spool))
         await wire.write()
         with pytest.raises(ConnectionClosed):
@@ -32,5 +41,5 @@ async def test_a_connection_that_cannot_be_written_to_any_more_does_not_stay_ope
         async with connect(f"ws://127.0.0.1:{port}", proxy=None, open_timeout=10) as websocket:
             with pytest.raises(ConnectionClosed):
                 await websocket.recv()
-    assert "defect in writing error=NotImplementedError()" in caplog.text
+    assert "defect in writing error=RuntimeError('broken')" in caplog.text
     await store.close()
