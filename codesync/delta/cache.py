@@ -125,7 +125,7 @@ def _write(path: str, data: bytes) -> None:
             file.flush()
             os.fsync(descriptor)
         os.replace(name, path)
-    except BaseException:
+    except BaseException:  # also an interrupt must leave no draft behind
         with suppress(OSError):
             os.unlink(name)
         raise

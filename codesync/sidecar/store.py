@@ -109,7 +109,7 @@ class Store:
             raise StoreError(
                 f"another sidecar uses {files_dir}; give each replica a volume of its own"
             ) from error
-        except BaseException:
+        except BaseException:  # whatever stops us, the lock is given back
             lock.close()
             raise
 
@@ -182,7 +182,7 @@ class Store:
             directory.chmod(DIRECTORY_MODE)
         try:
             yield
-        except BaseException:
+        except BaseException:  # whatever stops us, no half trial stays
             self.drop_trial()
             raise
 
@@ -293,7 +293,7 @@ class Store:
             transaction.rename()
             self._describe(commit, staged)
             self._save(trial=None, history=history, **state)
-        except BaseException:
+        except BaseException:  # whatever stops us, the old tree stands
             transaction.undo()
             raise
         self.committed, self.staged = staged.target, None

@@ -69,7 +69,7 @@ class Transaction:
         try:
             with explained(os.fsencode(tree.path), "staged in"):
                 staging = _new_staging(tree)
-        except BaseException:
+        except BaseException:  # whatever stops us, the descriptors are closed
             tree.close()
             raise
         staging.durable = durable
@@ -181,7 +181,7 @@ class Transaction:
             with explained(self._staging.name, "written"):
                 self._prepare()
                 self._go_forward()
-        except BaseException:
+        except BaseException:  # whatever stops us, the old tree is put back
             self.undo()
             raise
 
@@ -271,7 +271,7 @@ def _new_staging(root: Root) -> Staging:
         for name in stagings(root):
             if name != staging.name and not tidy(root, name):
                 raise Unfinished(f"a transaction was interrupted in {root.path}; recover it first", name)
-    except BaseException:
+    except BaseException:  # whatever stops us, no staging directory stays
         try:
             staging.remove()
         finally:

@@ -152,7 +152,7 @@ class _Scan:
             if path:
                 self.entries.append(Entry(path, Kind.DIRECTORY, status.st_mode & 0o777, status.st_mtime_ns))
             self._take(frame, fd, items)
-        except BaseException:
+        except BaseException:  # whatever stops us, the descriptor is closed
             frame.close()
             raise
         self.stack.append(frame)
