@@ -59,7 +59,7 @@ class Staging:
                 if not _is_ours(fd):
                     raise UnsafePath("another user exchanged the staging directory; nothing is staged", name)
                 return cls(root, name, fd, _born(fd))
-            except BaseException:
+            except BaseException:  # whatever stops us, no fragment stays
                 sweep(root, name)
                 raise
 
@@ -224,7 +224,7 @@ def _open_directory(root: Root, name: bytes) -> int:
 def _closed_on_error(fd: int) -> Iterator[int]:
     try:
         yield fd
-    except BaseException:
+    except BaseException:  # whatever stops us, nobody else would close it
         os.close(fd)
         raise
 
