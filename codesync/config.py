@@ -210,9 +210,9 @@ def _remote(settings: _Reader, **local: str) -> Settings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address can only mean this machine."""
+    """Whether a name or address, IPv6 with or without brackets, can only mean this machine."""
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
 

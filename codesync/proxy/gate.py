@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import ip_address
 
 from codesync.protocol import Side, is_id
 
@@ -130,16 +129,6 @@ def _presented(request: Request) -> list[bytes]:
 
 def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to that address."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def usable_keys(keys: Sequence[str]) -> list[str]:

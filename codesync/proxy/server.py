@@ -22,9 +22,10 @@ from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
 from codesync import __version__
+from codesync.config import is_loopback
 from codesync.errors import UserError
 from codesync.protocol import MAX_MESSAGE, Close, Code, Error, Side, Timeouts, encode
-from codesync.proxy.gate import Door, Keys, Page, Refusal, Request, is_loopback, judge, usable_keys
+from codesync.proxy.gate import Door, Keys, Page, Refusal, Request, judge, usable_keys
 from codesync.proxy.host import Host
 from codesync.proxy.log import line, websocket_logger, where
 from codesync.proxy.metrics import Metrics
