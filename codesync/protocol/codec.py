@@ -9,6 +9,7 @@ import re
 import types
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import reduce
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgpack
@@ -111,8 +112,8 @@ def _default(field: "dataclasses.Field[Any]") -> object:
 
 def _reader(hint: Any) -> _Reader:
     origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _ruled(_reader(arguments[0]), arguments[1])
+    if origin is Annotated:  # of an annotated type that is annotated again, the rules come one after another
+        return reduce(_ruled, arguments[1:], _reader(arguments[0]))
     if origin in (Union, types.UnionType):
         return _either(arguments)
     if origin is tuple:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from codesync.protocol.limits import MAX_CHUNK, MAX_ID, MAX_NAME, MAX_TEXT
+from codesync.protocol.limits import MAX_CHUNK, MAX_COMMAND, MAX_HOOK_SECONDS, MAX_ID, MAX_NAME, MAX_TEXT
 
 _ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_ID}}}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{0,64}", re.ASCII)
@@ -34,7 +34,9 @@ def one_of(*words: str) -> Rule:
     return Rule("one of " + ", ".join(words), frozenset(words).__contains__)
 
 
-KEPT_STATUSES = ("no_changes", "healthy", "running", "stored")  # from best to worst
+# From best to worst. "unhealthy": kept although it failed, because the launcher was told to (--on-failure keep).
+KEPT_STATUSES = ("no_changes", "healthy", "running", "stored", "unhealthy")
+HOOK_MOMENTS = ("before_stop", "before_start", "after_healthy")
 REPLICA_STATUSES = (*KEPT_STATUSES, "rolled_back", "failed")
 
 Id = Annotated[str, Rule("an id: 1 to 128 of A-Z a-z 0-9 . _ -", is_id)]
@@ -52,4 +54,12 @@ Versions = Annotated[tuple[int, ...], Rule("1 to 16 versions", lambda versions: 
 ReplicaStatus = Annotated[str, one_of(*REPLICA_STATUSES)]
 OutcomeStatus = Annotated[str, one_of(*REPLICA_STATUSES, "partial")]
 Launcher = Annotated[str, one_of("ready", "starting", "absent")]
+HookMoment = Annotated[str, one_of(*HOOK_MOMENTS)]
+HookSeconds = Annotated[
+    float,
+    Rule(f"a time of more than 0 and at most {MAX_HOOK_SECONDS} s", lambda s: 0 < s <= MAX_HOOK_SECONDS),
+]
+Command = Annotated[
+    str, Rule(f"a command of 1 to {MAX_COMMAND} characters", lambda text: 0 < len(text) <= MAX_COMMAND)
+]
 TrialPhase = Annotated[str, one_of("staged", "trying", "healthy")]

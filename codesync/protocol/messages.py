@@ -4,7 +4,8 @@ The name on the wire is the class's name in snake case. Where two connections us
 Chunk, Progress) the fields that only one of them needs have defaults. Field by field: docs/protocol.md.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from codesync.protocol.fields import (
@@ -22,8 +23,16 @@ from codesync.protocol.fields import (
     Text,
     Versions,
 )
-from codesync.protocol.limits import MAX_BATCHES
-from codesync.protocol.values import BatchRef, DeploymentState, Failure, ReplicaReport, ReplicaState, TreeRef
+from codesync.protocol.limits import MAX_BATCHES, MAX_LOG_LINES
+from codesync.protocol.values import (
+    BatchRef,
+    DeploymentState,
+    Failure,
+    Hooks,
+    ReplicaReport,
+    ReplicaState,
+    TreeRef,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +77,17 @@ class Begin(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push(Message):
-    """What will be sent. The Chunks of batch 0 follow, then those of batch 1, …"""
+    """What will be sent. The Chunks of batch 0 follow, then those of batch 1, …
+
+    `timings_ms`: what the push has cost so far (scan, delta), for the history.
+    """
 
     push_id: Id
     batches: Annotated[
         tuple[BatchRef, ...],
         Rule(f"1 to {MAX_BATCHES} batches", lambda batches: 0 < len(batches) <= MAX_BATCHES),
     ]
+    timings_ms: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +98,18 @@ class Rollback(Message):
     to: OptionalId
     source: Text
     description: Text
+    hooks: Hooks = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(Message):
-    """The client gives up. Before all have staged the push ends with Error `cancelled`; later it goes on."""
+    """The client gives up. Until the first replica is told to keep it, the push is undone and ends with Error `cancelled`.
+
+    Later it goes on, and ends with its Outcome. `no_changes`: there is nothing to push; only the proxy's log tells it apart.
+    """
 
     push_id: Id
+    no_changes: bool = False
 
 
 # -- proxy to ide ----------------------------------------------------------------------------------------------------
@@ -141,6 +159,8 @@ class Stage(Message):
     source: Text
     description: Text
     source_tree_id: Hex
+    hooks: Hooks = ()
+    timings_ms: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +172,7 @@ class StageTree(Message):
     restores: OptionalId
     source: Text
     description: Text
+    hooks: Hooks = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +294,38 @@ class GetSignatures(Message):
     request: Count
     tree_id: Hex
     paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetHistory(Message):
+    """What the replica remembers of its pushes, kept or not."""
+
+    request: Count
+    replica: Id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetLogs(Message):
+    """The last lines of the application's output; `since_push`: only what it wrote while that push, or a later one, ran.
+
+    With `follow` the answer does not end by itself: pieces come as lines come, an empty one now and then; EndRequest ends it.
+    """
+
+    request: Count
+    replica: Id
+    lines: Annotated[Count, Rule(f"at most {MAX_LOG_LINES} lines", lambda lines: lines <= MAX_LOG_LINES)]
+    since_push: OptionalId = ""
+    follow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndRequest(Message):
+    """The asker wants no more of this answer; what is on its way still comes, an end may not.
+
+    The proxy says it for an asker that is lost, too. One that crosses the end of the answer is no harm.
+    """
+
+    request: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,11 @@ from codesync.protocol.messages import (
     Begin,
     Cancel,
     Chunk,
+    EndRequest,
     Error,
     Failed,
+    GetHistory,
+    GetLogs,
     GetManifest,
     GetSignatures,
     Granted,
@@ -131,11 +134,12 @@ SIDECAR_TABLE: Table = {
     _N.UNDOING: {Side.SIDECAR: {Progress: _N.UNDOING, Undone: _N.READY}},
 }
 
+_QUESTIONS = frozenset({GetManifest, GetSignatures, GetHistory, GetLogs, EndRequest})
 # said at any time after Welcome, about no push
 _ASIDE = {
-    Side.IDE: frozenset({GetManifest, GetSignatures}),
+    Side.IDE: _QUESTIONS,
     Side.SIDECAR: frozenset({State, Answer, AnswerError}),
-    Side.PROXY: frozenset({Answer, AnswerError, GetManifest, GetSignatures}),
+    Side.PROXY: frozenset({Answer, AnswerError}) | _QUESTIONS,
 }
 _RESUMED = {"staged": Step.STAGED, "trying": Step.TRYING, "healthy": Step.TRIED}
 _REMEMBERED = 16  # earlier pushes of a link that late messages may be about

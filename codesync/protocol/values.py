@@ -2,21 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from codesync.protocol.fields import (
+    Command,
     Count,
     Hex,
+    HookMoment,
+    HookSeconds,
     Id,
     Launcher,
     Name,
     OptionalId,
     Path,
     ReplicaStatus,
+    Rule,
     Seconds,
     Text,
     TrialPhase,
 )
+from codesync.protocol.limits import MAX_HOOKS
 
 Scalar = str | int | float | bool | None
 
@@ -34,6 +39,51 @@ class Trial:
 
     push_id: Id
     phase: TrialPhase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A command that a push runs in the container, once, in the application's directory.
+
+    `when` is a pattern in git's syntax; only a rollback sends hooks that are not matched yet.
+    """
+
+    run: Command
+    moment: HookMoment
+    seconds: HookSeconds
+    when: Text = ""
+
+
+Hooks = Annotated[tuple[Hook, ...], Rule(f"at most {MAX_HOOKS} hooks", lambda hooks: len(hooks) <= MAX_HOOKS)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookReport:
+    """How a hook ended: both `exit_code` and `signal` are None where it ran out of time, or could not be started."""
+
+    run: Command
+    moment: HookMoment
+    exit_code: int | None = None
+    signal: int | None = None
+    ms: Count = 0
+    output: tuple[Text, ...] = ()
+    reason: Text = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crash:
+    """The application ended by itself soon after the kept push `push_id`; `restarts` times it was started since.
+
+    `at` is in Unix seconds, `after_ms` how long it had been running, `log_tail` the last lines of that run.
+    """
+
+    push_id: OptionalId
+    at: Seconds
+    after_ms: Count = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    restarts: Count = 0
+    log_tail: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +127,9 @@ class ReplicaState:
     gen0: Name = "none"
     launcher: Launcher = "absent"
     health: bool = False
+    reload: Name = ""  # how the launcher brings in a push: restart, signal:HUP, none, blue-green
     app: Mapping[str, Scalar] = field(default_factory=dict)
+    crash: Crash | None = None
     trial: Trial | None = None
     notes: tuple[Text, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
@@ -86,16 +138,22 @@ class ReplicaState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaReport:
-    """What a push did on one replica. `drift` are paths, `timings_ms` whole milliseconds by step."""
+    """What a push did on one replica. `drift` are paths, `timings_ms` whole milliseconds by step.
+
+    `pid` is that of the process that was judged, `healthy_ms` how long after its start it was healthy.
+    """
 
     id: Id
     status: ReplicaStatus
     generation: Count = 0
+    pid: int | None = None
+    healthy_ms: int | None = None
     exit_code: int | None = None
     signal: int | None = None
     log_tail: tuple[Text, ...] = ()
     drift: tuple[Path, ...] = ()
     timings_ms: Mapping[str, int] = field(default_factory=dict)
+    hooks: tuple[HookReport, ...] = ()
     reason: Text = ""
 
 
@@ -139,6 +197,7 @@ class BatchRef:
 
     base: TreeRef
     target: TreeRef
+    hooks: Hooks = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

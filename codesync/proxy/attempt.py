@@ -75,9 +75,14 @@ class Attempt:
         self._received = True
         self._advance(now)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether it can still be given up: Keep was said to nobody, and Undo neither."""
+        return self.phase in _UNDECIDED
+
     def give_up(self, cause: Cause, now: float) -> None:
         """Undo on all; without effect once it is decided."""
-        if self.phase in _UNDECIDED:
+        if self.undecided:
             self._undo_all(cause, now)
             self._advance(now)
 
@@ -234,7 +239,8 @@ class Attempt:
 
     def _try_all(self, now: float) -> None:
         self.phase, self.tried = Phase.TRYING, True
-        self._try_end = now + self.timeouts.deadline
+        hook_seconds = max((member.order.hook_seconds for member in self.members.values()), default=0.0)
+        self._try_end = now + self.timeouts.deadline + hook_seconds
         for member in self.members.values():
             self._try(member, now)
 
@@ -330,7 +336,7 @@ class Attempt:
         report = failed(member.id, message.message, member.report)
         if member.at is At.KEEPING:
             member.settle(At.UNDONE, report)
-        elif self.phase in _UNDECIDED:
+        elif self.undecided:
             member.settle(At.FAILED, report)
             words = f"replica {member.id} could not {message.phase}: {message.message}"
             self._undo_all(Cause(Code.STAGE_FAILED, words), now)
@@ -338,18 +344,18 @@ class Attempt:
     def _hear_undone(self, member: Member, message: Undone, now: float) -> None:
         if member.at is At.KEPT:
             return
-        unasked = self.phase in _UNDECIDED
+        unasked = self.undecided
         member.settle(At.UNDONE, merged(member.report, _not_kept(message.report)))
         if unasked:
             words = f"replica {member.id} undid the trial by itself: {message.report.reason}"
             self._undo_all(Cause(Code.REPLICA_LOST, words), now)
 
     def _too_late(self, member: Member, now: float) -> None:
-        words = f"replica {member.id} did not {member.wait}"
-        if self.phase in _UNDECIDED:
+        if self.undecided:
+            words = f"replica {member.id} did not {member.wait}"
             self._undo_all(Cause(Code.REPLICA_LOST if member.lost else Code.TIMEOUT, words), now)
         else:
-            member.end_lost(words)
+            member.end_lost(f"it did not {member.wait}")
 
 
 def _not_kept(report: ReplicaReport) -> ReplicaReport:

@@ -5,12 +5,13 @@ Pure: it names files and says which to drop; `store.py` moves and removes them.
 
 from collections import deque
 from collections.abc import Collection, Container, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from codesync.protocol import GENERATION_0, HistoryEntry, LastPush, TreeRef
+from codesync.protocol import GENERATION_0, HOOK_MOMENTS, HistoryEntry, Hook, LastPush, TreeRef
 
-VERSION = 1
+VERSION = 2
+_READABLE = (1, 2)  # 1 knew no hooks and no timings
 MAX_PUSHES = 20
 MAX_BYTES = 256 * 1024 * 1024
 _MAX_FOREIGN = 256  # pushes with a time to come, of which it is remembered when they were told of first
@@ -22,13 +23,17 @@ class ChainError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """A way from one tree to another: a batch in the file `name`, or (no name) a tree the replica remembers itself."""
+    """A way from one tree to another: a batch in the file `name`, or (no name) a tree the replica remembers itself.
+
+    `hooks` are those the replicas were given for it, and late ones are.
+    """
 
     base: TreeRef
     target: TreeRef
     name: str = ""
     size: int = 0
     restores: str = ""
+    hooks: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,7 @@ class KeptPush:
     at: float
     status: str
     edges: tuple[Edge, ...]
+    timings_ms: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -158,8 +164,9 @@ class Chain:
     def from_json(cls, record: Any) -> "Chain":
         """Raises ChainError."""
         try:
-            if record["version"] != VERSION:
-                raise ChainError(f"it has version {record['version']}, this codesync reads {VERSION}")
+            if record["version"] not in _READABLE:
+                readable = " and ".join(map(str, _READABLE))
+                raise ChainError(f"it has version {record['version']}, this codesync reads {readable}")
             return cls(
                 [_push_from_json(push) for push in record["pushes"]],
                 _last_from_json(record["last"]),
@@ -188,11 +195,13 @@ def _push_to_json(push: KeptPush) -> dict[str, object]:
             "name": edge.name,
             "size": edge.size,
             "restores": edge.restores,
+            "hooks": [asdict(hook) for hook in edge.hooks],
         }
         for edge in push.edges
     ]
     words = ("push_id", "source", "description", "source_tree_id", "at", "status")
-    return {**{word: getattr(push, word) for word in words}, "edges": edges}
+    record = {word: getattr(push, word) for word in words}
+    return {**record, "timings_ms": dict(push.timings_ms), "edges": edges}
 
 
 def _push_from_json(record: Any) -> KeptPush:
@@ -203,6 +212,7 @@ def _push_from_json(record: Any) -> KeptPush:
             name=_text(edge["name"]),
             size=int(edge["size"]),
             restores=_text(edge["restores"]),
+            hooks=tuple(_hook_from_json(hook) for hook in edge.get("hooks", ())),
         )
         for edge in record["edges"]
     )
@@ -214,6 +224,16 @@ def _push_from_json(record: Any) -> KeptPush:
         at=float(record["at"]),
         status=_text(record["status"]),
         edges=edges,
+        timings_ms={_text(step): int(ms) for step, ms in record.get("timings_ms", {}).items()},
+    )
+
+
+def _hook_from_json(record: Any) -> Hook:
+    moment = _text(record["moment"])
+    if moment not in HOOK_MOMENTS:
+        raise ValueError(f"a hook at {moment!r:.40}")
+    return Hook(
+        run=_text(record["run"]), moment=moment, seconds=float(record["seconds"]), when=_text(record["when"])
     )
 
 

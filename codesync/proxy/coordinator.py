@@ -15,7 +15,10 @@ from codesync.protocol import (
     Chunk,
     Code,
     DeploymentState,
+    EndRequest,
     Failed,
+    GetHistory,
+    GetLogs,
     GetManifest,
     GetSignatures,
     Hello,
@@ -188,9 +191,9 @@ class Deployment:
 
     def _gone(self, connection: int, now: float) -> None:
         peer = self._board.drop(connection)
+        self._requests.lost(connection)  # also of a replica that was sent away for its silence
         if peer is None:
             return
-        self._requests.lost(connection)
         if peer.side is Side.IDE:
             self._lease.client_gone(connection, now)
         elif peer.replica is not None:
@@ -234,9 +237,11 @@ class Deployment:
                 self._lease.chunk(connection, message, now)
             case Cancel():
                 self._lease.cancel(connection, message, now)
-            case GetManifest() | GetSignatures():
-                self._lease.touch(connection, now)
-                self._requests.ask(connection, message, now)
+            case GetManifest() | GetSignatures() | GetHistory() | GetLogs():
+                if self._requests.ask(connection, message, now):
+                    self._lease.touch(connection, now)
+            case EndRequest():
+                self._requests.end(connection, message)
 
     def _greet(self, peer: Peer, hello: Hello) -> int:
         version = negotiate(hello.versions)

@@ -1,15 +1,16 @@
 """What is left of a turn when its attempt is over: the outcome, what its replicas are now, what of it is stored.
 
-Pure functions of a turn and its attempt.
+Functions of a turn and its attempt; `stored` changes the chain, nothing else changes anything.
 """
 
 from dataclasses import replace
 
 from codesync.protocol import MAX_MESSAGE, Code, Error, HistoryEntry, Outcome, ReplicaState, fit_report
 from codesync.proxy.attempt import Attempt
-from codesync.proxy.chain import Edge, KeptPush
+from codesync.proxy.chain import Chain, Edge, KeptPush
+from codesync.proxy.events import DropSpool, KeepSpool
 from codesync.proxy.member import Member, Words
-from codesync.proxy.turn import Turn
+from codesync.proxy.turn import Kind, Turn
 
 _OUTCOME_ROOM = MAX_MESSAGE - 64 * 1024
 
@@ -27,9 +28,14 @@ def outcome_of(attempt: Attempt) -> Outcome:
 
 
 def cancelled(attempt: Attempt) -> Error:
-    """The message that ends one that was given up."""
+    """The message that ends one that was given up; it names the replicas that may not be back at their old tree yet."""
     words = attempt.cause.message if attempt.cause else "the push was given up"
-    return Error(code=Code.CANCELLED, message=words[:4096], push_id=attempt.words.push_id)
+    unsure = [
+        f"replica {report.id}: {report.reason}" for report in attempt.reports if report.status == "failed"
+    ]
+    return Error(
+        code=Code.CANCELLED, message="; ".join([words, *unsure])[:4096], push_id=attempt.words.push_id
+    )
 
 
 def state_after(state: ReplicaState, member: Member, words: Words, at: float) -> ReplicaState:
@@ -49,8 +55,21 @@ def state_after(state: ReplicaState, member: Member, words: Words, at: float) ->
     return replace(state, tree=member.order.target, generation=generation, history=(*state.history, entry))
 
 
-def kept_push(turn: Turn, attempt: Attempt, edges: tuple[Edge, ...], at: float) -> KeptPush:
-    """The record for the chain; `at` in Unix seconds."""
+def stored(turn: Turn, attempt: Attempt, chain: Chain, at: float) -> KeepSpool | DropSpool | None:
+    """What becomes of its batches: if it was kept, the chain names them from now on. `at` is in Unix seconds."""
+    push_id, push = turn.words.push_id, turn.push
+    if turn.kind is Kind.REPLAY or not attempt.kept:
+        return None if push is None else DropSpool(push_id)
+    batches = push.batches if push is not None else ()
+    names = {i: chain.name() for i, batch in enumerate(batches) if batch.base != batch.target}
+    edges = _tree_edges(attempt) if push is None else _batch_edges(turn, names)
+    trees = [member.order.target for member in (*attempt.kept, *attempt.members.values())]
+    trees += [batch.target for batch in batches]  # also of replicas that are lost, or that may come
+    evicted = chain.add(_kept_push(turn, attempt, edges, at), trees)
+    return KeepSpool(push_id, names, chain.to_json(), evicted)
+
+
+def _kept_push(turn: Turn, attempt: Attempt, edges: tuple[Edge, ...], at: float) -> KeptPush:
     words = turn.words
     return KeptPush(
         push_id=words.push_id,
@@ -60,24 +79,31 @@ def kept_push(turn: Turn, attempt: Attempt, edges: tuple[Edge, ...], at: float) 
         at=at,
         status=attempt.status,
         edges=edges,
+        timings_ms=words.timings_ms,
     )
 
 
-def batch_edges(turn: Turn, names: dict[int, str]) -> tuple[Edge, ...]:
+def _batch_edges(turn: Turn, names: dict[int, str]) -> tuple[Edge, ...]:
     """The ways its batches lead; `names` are the files of those that lead anywhere."""
     assert turn.push is not None
     return tuple(
-        Edge(base=batch.base, target=batch.target, name=names[index], size=turn.sizes[index])
+        Edge(
+            base=batch.base,
+            target=batch.target,
+            name=names[index],
+            size=turn.sizes[index],
+            hooks=batch.hooks,
+        )
         for index, batch in enumerate(turn.push.batches)
         if index in names
     )
 
 
-def tree_edges(attempt: Attempt) -> tuple[Edge, ...]:
+def _tree_edges(attempt: Attempt) -> tuple[Edge, ...]:
     """The ways a rollback led."""
     orders = {(member.order.base, member.order.target): member.order for member in attempt.members.values()}
     return tuple(
-        Edge(base=order.base, target=order.target, restores=order.restores)
+        Edge(base=order.base, target=order.target, restores=order.restores, hooks=order.hooks)
         for order in orders.values()
         if order.base != order.target
     )

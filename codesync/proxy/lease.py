@@ -5,8 +5,7 @@ lost, and the turn is always given up.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 
 from codesync.protocol import (
     Begin,
@@ -18,6 +17,7 @@ from codesync.protocol import (
     Error,
     Granted,
     Message,
+    Progress,
     Push,
     ReplicaState,
     Rollback,
@@ -27,8 +27,8 @@ from codesync.protocol import (
 from codesync.protocol import Close as CloseCode
 from codesync.proxy.attempt import Attempt, Phase
 from codesync.proxy.chain import Chain
-from codesync.proxy.endings import batch_edges, cancelled, kept_push, outcome_of, state_after, tree_edges
-from codesync.proxy.events import DropSpool, KeepSpool, SpoolChunk, Spooled
+from codesync.proxy.endings import cancelled, outcome_of, state_after, stored
+from codesync.proxy.events import SpoolChunk, Spooled
 from codesync.proxy.member import At, Cause, Order
 from codesync.proxy.records import Records
 from codesync.proxy.replays import Replays
@@ -91,7 +91,7 @@ class Lease:
             turn.watchers = [waiting.connection]
             turn.stage, turn.due = Stage.SETTLING, now + self.timeouts.launcher_wait
         else:
-            self._line.add(waiting, first=True)
+            self._wait(waiting, first=True)
             self._give_up(turn, "a newer connection took over", now)
         return True
 
@@ -99,6 +99,7 @@ class Lease:
         connection = self._line.replace(waiting)
         if connection is not None:
             self._replace(connection, waiting.words.push_id)
+            self._tell_waiting(waiting)
         return connection is not None
 
     def _replace(self, connection: int, push_id: str) -> None:
@@ -123,14 +124,22 @@ class Lease:
         elif self._line.is_full:
             self._refuse_busy(waiting)
         else:
-            self._line.add(waiting)
+            self._wait(waiting)
+
+    def _wait(self, waiting: Waiting, *, first: bool = False) -> None:
+        self._line.add(waiting, first=first)
+        self._tell_waiting(waiting)
+
+    def _tell_waiting(self, waiting: Waiting) -> None:
+        """It waits behind another push, if it does: for a client that has just asked."""
+        push_id, first = waiting.words.push_id, next(iter(self._line))
+        if self.turn is not None or first.words.push_id != push_id:
+            wait = Progress(push_id=push_id, stage="wait", done=0, total=0)
+            self.board.say(waiting.connection, wait)
 
     def _refuse_busy(self, waiting: Waiting) -> None:
-        words = f"{self.name} is taken"
-        if (busy := self.busy) is not None:
-            since = datetime.fromtimestamp(busy.since, UTC).strftime("%H:%M:%S UTC")
-            words = f"{words} by push {busy.push_id} of {busy.source or 'somebody'} since {since}"
-        self._error(waiting, Code.BUSY, f"{words}; push again when that is done")
+        by = f" by {self.turn.holder}" if self.turn is not None else ""
+        self._error(waiting, Code.BUSY, f"{self.name} is taken{by}; push again when that is done")
 
     # -- the client's words ------------------------------------------------------------------------------------------
 
@@ -146,6 +155,7 @@ class Lease:
             self._refuse(turn, error.code, error.message)
             return
         turn.push, turn.due = push, now + self.timeouts.chunk_idle
+        turn.words = replace(turn.words, timings_ms=push.timings_ms)
         self._run(turn, orders, now, received=False)
 
     def chunk(self, connection: int, chunk: Chunk, now: float) -> None:
@@ -165,19 +175,21 @@ class Lease:
             turn.attempt.complete(now)
 
     def cancel(self, connection: int, message: Cancel, now: float) -> None:
-        """The client gives up; without effect once all have staged."""
+        """The client gives up; without effect once any replica is told to keep it."""
         words = "the push was cancelled by its client"
         for waiting in self._line.leave(connection):
             self._error(waiting, Code.CANCELLED, words)
-        if (turn := self._turn_of(connection)) is not None:
-            self._give_up(turn, words, now)
+        turn = self._turn_of(connection)
+        if turn is not None and (turn.attempt is None or turn.attempt.undecided):
+            self._give_up(turn, words, now, status="no_changes" if message.no_changes else "cancelled")
 
     def client_gone(self, connection: int, now: float) -> None:
-        """A client's connection is lost."""
+        """A client's connection is lost: before all have staged that ends the push. Later it goes on."""
         self._line.leave(connection)
         if (turn := self._turn_of(connection)) is not None:
             turn.watchers.remove(connection)
-            if not turn.watchers:
+            is_staged = turn.attempt is not None and turn.attempt.phase is not Phase.STAGING
+            if not turn.watchers and not is_staged:
                 self._give_up(turn, "the push's client was lost", now)
 
     def touch(self, connection: int, now: float) -> None:
@@ -189,14 +201,12 @@ class Lease:
     def _turn_of(self, connection: int) -> Turn | None:
         return self.turn if self.turn is not None and connection in self.turn.watchers else None
 
-    def _give_up(self, turn: Turn, reason: str, now: float) -> None:
-        """Before all have staged: undo it and forget it. Later it goes on."""
-        if turn.attempt is not None and turn.attempt.phase is not Phase.STAGING:
-            return
+    def _give_up(self, turn: Turn, reason: str, now: float, *, status: str = "cancelled") -> None:
+        """Undo it, if that is needed, and forget it. `status` is for the log, where nothing has reached a replica."""
         turn.given_up = True
         self._records.forget(turn.words.push_id)
         if turn.attempt is None:
-            self._refuse(turn, Code.CANCELLED, reason)
+            self._refuse(turn, Code.CANCELLED, reason, status=status)
         else:
             turn.attempt.give_up(Cause(Code.CANCELLED, reason), now)
 
@@ -287,6 +297,7 @@ class Lease:
             since=now + self.epoch,
             due=now + self.timeouts.launcher_wait,
             to=waiting.to,
+            hooks=waiting.hooks,
             watchers=[waiting.connection],
         )
         return True
@@ -315,7 +326,7 @@ class Lease:
 
     def _roll_back(self, turn: Turn, states: list[ReplicaState], now: float) -> None:
         try:
-            orders = rollback_orders(turn.to, states)
+            orders = rollback_orders(turn.to, turn.hooks, states)
         except Impossible as error:
             self._refuse(turn, error.code, error.message)
             return
@@ -350,7 +361,8 @@ class Lease:
             outcome = outcome_of(attempt)
             self._records.add(turn.words.source_tree_id, outcome)
             self._tell_all(turn, outcome)
-        self._store(turn, attempt, at)
+        if (command := stored(turn, attempt, self.chain, at)) is not None:
+            self.board.do(command)
         status = "given_up" if turn.given_up else attempt.status
         self.board.note(
             turn.kind, push_id=turn.words.push_id, status=status, seconds=round(at - turn.since, 3)
@@ -369,24 +381,11 @@ class Lease:
                 self.board.refuse(connection, Code.TIMEOUT, words, CloseCode.TIMEOUT)
                 self.board.drop(connection)
 
-    def _store(self, turn: Turn, attempt: Attempt, at: float) -> None:
-        if turn.kind is Kind.REPLAY or not attempt.kept:
-            if turn.push is not None:
-                self.board.do(DropSpool(turn.words.push_id))
-            return
-        batches = turn.push.batches if turn.push is not None else ()
-        names = {i: self.chain.name() for i, batch in enumerate(batches) if batch.base != batch.target}
-        edges = batch_edges(turn, names) if turn.push is not None else tree_edges(attempt)
-        trees = [member.order.target for member in (*attempt.kept, *attempt.members.values())]
-        trees += [batch.target for batch in batches]  # also of replicas that are lost, or that may come
-        evicted = self.chain.add(kept_push(turn, attempt, edges, at), trees)
-        self.board.do(KeepSpool(turn.words.push_id, names, self.chain.to_json(), evicted))
-
-    def _refuse(self, turn: Turn, code: Code, message: str) -> None:
+    def _refuse(self, turn: Turn, code: Code, message: str, *, status: str = "") -> None:
         """End a turn of which nothing has reached a replica."""
         self.turn = None
         self._tell_all(turn, Error(code=code, message=message[:4096], push_id=turn.words.push_id))
-        self.board.note(turn.kind, push_id=turn.words.push_id, status=str(code))
+        self.board.note(turn.kind, push_id=turn.words.push_id, status=status or str(code))
 
     def _tell_all(self, turn: Turn, message: Message) -> None:
         for watcher in turn.watchers:

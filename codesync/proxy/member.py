@@ -1,9 +1,10 @@
 """One replica's place in an attempt: what it is to stage, where it stands, how long that may last, its report."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from codesync.protocol import KEPT_STATUSES, Code, ReplicaReport, Stage, StageTree, TreeRef
+from codesync.protocol import KEPT_STATUSES, Code, Hook, ReplicaReport, Stage, StageTree, TreeRef
 from codesync.proxy.events import Spooled, Stored
 
 
@@ -29,22 +30,32 @@ FINAL = frozenset({At.UNTOLD, At.KEPT, At.UNDONE, At.LOST})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What one replica is to stage: content to be relayed, or (None) the tree `restores` of its own history."""
+    """What one replica is to stage: content to be relayed, or (None) the tree `restores` of its own history.
+
+    `hooks` are run with it. Those of a tree of its own history are matched by the replica, to what changes there.
+    """
 
     base: TreeRef
     target: TreeRef
     content: Spooled | Stored | None = None
     restores: str = ""
+    hooks: tuple[Hook, ...] = ()
+
+    @property
+    def hook_seconds(self) -> float:
+        """How long its hooks may take together."""
+        return sum(hook.seconds for hook in self.hooks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """What all replicas are told alike."""
+    """What all replicas are told alike. `timings_ms`: what it cost the client before it was sent."""
 
     push_id: str
     source: str
     description: str
     source_tree_id: str
+    timings_ms: Mapping[str, int] = field(default_factory=dict)
 
     def order(self, order: Order) -> Stage | StageTree:
         """The message that gives the order."""
@@ -56,6 +67,8 @@ class Words:
                 source=self.source,
                 description=self.description,
                 source_tree_id=self.source_tree_id,
+                hooks=order.hooks,
+                timings_ms=self.timings_ms,
             )
         return StageTree(
             push_id=self.push_id,
@@ -63,6 +76,7 @@ class Words:
             restores=order.restores,
             source=self.source,
             description=self.description,
+            hooks=order.hooks,
         )
 
 
@@ -118,8 +132,10 @@ def failed(replica_id: str, reason: str, known: ReplicaReport | None = None) -> 
 
 def merged(verdict: ReplicaReport | None, undone: ReplicaReport) -> ReplicaReport:
     """The evidence of the verdict, unless that was a good one, or undoing failed too."""
-    if verdict is None or verdict.status in KEPT_STATUSES:
+    if verdict is None or (verdict.status in KEPT_STATUSES and verdict.status != "unhealthy"):
         return undone
     if undone.status == "failed":
         return replace(verdict, status="failed", reason=undone.reason)
+    if verdict.status == "unhealthy":  # it would have been kept all the same
+        return replace(verdict, status=undone.status, generation=undone.generation)
     return verdict

@@ -56,8 +56,13 @@ def _replay(replica_id: str, push: KeptPush, edge: Edge) -> Replay:
         source=push.source,
         description=push.description,
         source_tree_id=push.source_tree_id,
+        timings_ms=push.timings_ms,
     )
-    content = Stored(edge.name) if edge.name else None
-    return Replay(
-        replica_id, words, Order(base=edge.base, target=edge.target, content=content, restores=edge.restores)
+    order = Order(
+        base=edge.base,
+        target=edge.target,
+        content=Stored(edge.name) if edge.name else None,
+        restores=edge.restores,
+        hooks=edge.hooks,
     )
+    return Replay(replica_id, words, order)

@@ -5,6 +5,7 @@ Pure. The orders are worked out here: which batch, or which remembered tree, eac
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from codesync.protocol import (
@@ -12,6 +13,7 @@ from codesync.protocol import (
     Busy,
     Code,
     HistoryEntry,
+    Hook,
     ProtocolError,
     Push,
     ReplicaState,
@@ -58,6 +60,7 @@ class Turn:
     since: float
     due: float | None = None
     to: str = ""
+    hooks: tuple[Hook, ...] = ()
     watchers: list[int] = field(default_factory=list)
     stage: Stage = Stage.SETTLING
     members: tuple[str, ...] = ()
@@ -75,6 +78,12 @@ class Turn:
     def busy(self) -> Busy:
         """What others are told of it."""
         return Busy(push_id=self.words.push_id, source=self.words.source, since=self.since)
+
+    @property
+    def holder(self) -> str:
+        """The words for it, to those who wait."""
+        since = datetime.fromtimestamp(self.since, UTC).strftime("%H:%M:%S UTC")
+        return f"push {self.words.push_id} of {self.words.source or 'somebody'} since {since}"
 
     def take(self, batch: int, size: int) -> None:
         """Count a chunk. Raises Impossible when it is too much."""
@@ -103,15 +112,19 @@ def _batch_order(push: Push, by_base: Mapping[TreeRef, int], state: ReplicaState
     if index is None:
         words = f"replica {state.id} is at tree {state.tree.tree_id[:12]}, where no batch starts; push again"
         raise Impossible(Code.STAGE_FAILED, words)
-    content = Spooled(push.push_id, index)
-    return Order(base=state.tree, target=push.batches[index].target, content=content)
+    batch = push.batches[index]
+    return Order(
+        base=state.tree, target=batch.target, content=Spooled(push.push_id, index), hooks=batch.hooks
+    )
 
 
-def rollback_orders(to: str, states: Iterable[ReplicaState]) -> list[tuple[str, Order]]:
+def rollback_orders(
+    to: str, hooks: tuple[Hook, ...], states: Iterable[ReplicaState]
+) -> list[tuple[str, Order]]:
     """Each replica gets the tree that the push `to` left there; empty: the one before the present. Raises Impossible."""
     states = list(states)
     to = to or _before_present(states)
-    return [(state.id, _tree_order(to, state)) for state in states]
+    return [(state.id, _tree_order(to, hooks, state)) for state in states]
 
 
 def _before_present(states: Iterable[ReplicaState]) -> str:
@@ -125,13 +138,13 @@ def _before_present(states: Iterable[ReplicaState]) -> str:
     return history[index - 1].push_id or GENERATION_0
 
 
-def _tree_order(to: str, state: ReplicaState) -> Order:
+def _tree_order(to: str, hooks: tuple[Hook, ...], state: ReplicaState) -> Order:
     index = _last_index(state.history, to)
     if index < 0:
         known = ", ".join(entry.push_id for entry in state.history) or "nothing"
         words = f"replica {state.id} does not remember push {to}; it remembers {known}"
         raise Impossible(Code.UNKNOWN_PUSH, words[:4096])
-    return Order(base=state.tree, target=state.history[index].tree, restores=to)
+    return Order(base=state.tree, target=state.history[index].tree, restores=to, hooks=hooks)
 
 
 def _last_index(history: tuple[HistoryEntry, ...], push_id: str) -> int:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from codesync.protocol import Begin, Rollback
+from codesync.protocol import Begin, Hook, Rollback
 from codesync.proxy.member import Words
 from codesync.proxy.turn import Kind
 
@@ -20,6 +20,7 @@ class Waiting:
     due: float
     kind: Kind
     to: str = ""
+    hooks: tuple[Hook, ...] = ()
 
     @classmethod
     def of(cls, connection: int, message: Begin | Rollback, due: float) -> "Waiting":
@@ -32,7 +33,7 @@ class Waiting:
         )
         if isinstance(message, Begin):
             return cls(connection, words, due, Kind.PUSH)
-        return cls(connection, words, due, Kind.ROLLBACK, message.to)
+        return cls(connection, words, due, Kind.ROLLBACK, message.to, message.hooks)
 
 
 @dataclass(slots=True)

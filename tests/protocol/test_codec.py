@@ -10,11 +10,18 @@ from hypothesis import strategies as st
 
 from codesync.protocol import (
     MAX_CHUNK,
+    MAX_COMMAND,
+    MAX_HOOK_SECONDS,
+    MAX_HOOKS,
+    MAX_LOG_LINES,
     MAX_MESSAGE,
     Chunk,
     Code,
     Error,
+    GetHistory,
+    GetLogs,
     Hello,
+    Hook,
     Keep,
     Kept,
     Message,
@@ -22,6 +29,7 @@ from codesync.protocol import (
     Progress,
     ProtocolError,
     Push,
+    Rollback,
     Try,
     decode,
     encode,
@@ -45,6 +53,13 @@ values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
 )
+
+
+HOOK = Hook(run="make", moment="before_start", seconds=5.0)
+
+
+def rollback(*hooks: Hook) -> Rollback:
+    return Rollback(push_id="p", to="", source="me", description="", hooks=hooks)
 
 
 def plain(message: Message) -> Any:
@@ -190,11 +205,30 @@ def test_what_is_too_large_is_neither_sent_nor_taken() -> None:
         Hello(versions=(), software="x"),
         Error(code="x", message="lone \ud800 surrogate"),
         Outcome(push_id="p", status="splendid", replicas=()),
+        GetLogs(request=1, replica="r", lines=MAX_LOG_LINES + 1),
+        GetLogs(request=1, replica="r", lines=-1),
+        GetHistory(request=1, replica=""),
+        rollback(*[HOOK] * (MAX_HOOKS + 1)),
+        rollback(replace(HOOK, run="")),
+        rollback(replace(HOOK, run="x" * (MAX_COMMAND + 1))),
+        rollback(replace(HOOK, moment="before_lunch")),
+        rollback(replace(HOOK, seconds=0)),
+        rollback(replace(HOOK, seconds=MAX_HOOK_SECONDS + 1)),
+        rollback(replace(HOOK, seconds=float("nan"))),
     ],
 )
 def test_what_the_other_side_would_refuse_is_not_sent(message: Message) -> None:
     with pytest.raises(ProtocolError):
         encode(message)
+
+
+def test_what_is_at_its_limit_is_sent() -> None:
+    for message in (
+        GetLogs(request=1, replica="r", lines=MAX_LOG_LINES),
+        rollback(*[replace(HOOK, seconds=MAX_HOOK_SECONDS)] * MAX_HOOKS),
+        rollback(replace(HOOK, run="x" * MAX_COMMAND)),
+    ):
+        assert decode(encode(message)) == message
 
 
 def test_codes_are_words_on_the_wire() -> None:

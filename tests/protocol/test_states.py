@@ -6,12 +6,16 @@ from hypothesis import strategies as st
 
 from codesync.protocol import (
     Answer,
+    AnswerError,
     BatchRef,
     Begin,
     Cancel,
     Chunk,
+    EndRequest,
     Error,
     Failed,
+    GetHistory,
+    GetLogs,
     GetManifest,
     Granted,
     Hello,
@@ -66,6 +70,9 @@ UNDO: Said = (PROXY, Undo(push_id="p", reason=""))
 UNDONE: Said = (SIDECAR, Undone(push_id="p", report=REPORT))
 FAILED: Said = (SIDECAR, Failed(push_id="p", phase="stage", code="x", message=""))
 STATE: Said = (SIDECAR, State(replica=ReplicaState(id="r", tree=OLD)))
+
+ANSWER = Answer(request=1, data=b"", last=False)
+REFUSAL = AnswerError(request=1, code="no_replica", message="")
 
 
 def chunk(side: Side, batch: int = 0, *, last: bool = True, push_id: str = "p") -> Said:
@@ -123,6 +130,24 @@ def test_a_push_may_end_at_any_step(before: list[Said], end: Said) -> None:
 def test_a_rollback_needs_no_plan() -> None:
     rollback = (IDE, Rollback(push_id="p", to="", source="", description=""))
     assert ide().say(rollback, progress(PROXY), OUTCOME) is Step.READY
+
+
+def test_who_waits_is_told_so_whatever_it_has_asked_for() -> None:
+    rollback = (IDE, Rollback(push_id="p", to="", source="", description=""))
+    assert ide(BEGIN).say(progress(PROXY), GRANTED) is Step.PLANNING
+    assert ide(rollback).say(progress(PROXY), CANCEL, progress(PROXY), ERROR) is Step.READY
+
+
+def test_questions_and_answers_lead_nowhere() -> None:
+    for question in (
+        GetHistory(request=1, replica="r"),
+        GetLogs(request=1, replica="r", lines=5, follow=True),
+        EndRequest(request=1),
+    ):
+        for talk, step in ((ide(BEGIN), Step.WAITING), (ide(BEGIN, GRANTED, PUSH), Step.SENDING)):
+            assert talk.say((IDE, question), (PROXY, ANSWER), (PROXY, REFUSAL)) is step
+        for talk, step in ((sidecar(), Step.READY), (sidecar(STAGE), Step.STAGING)):
+            assert talk.say((PROXY, question), (SIDECAR, ANSWER), (SIDECAR, REFUSAL)) is step
 
 
 def test_a_push_on_a_sidecars_link() -> None:
@@ -245,6 +270,8 @@ def test_the_answer_to_an_undo_that_crossed_undone_is_late_even_if_the_push_has_
         (ide(BEGIN, GRANTED, PUSH), chunk(IDE, push_id="q")),
         (ide(), (IDE, Answer(request=1, data=b"", last=True))),
         (ide(), (PROXY, GetManifest(request=1, tree=OLD))),
+        (ide(), (PROXY, EndRequest(request=1))),
+        (Conversation(IDE, HELLO_IDE), (IDE, EndRequest(request=1))),
         (ide(), (IDE, Error(code="x", message=""))),
         (Conversation(IDE), BEGIN),
         (Conversation(IDE), (PROXY, Welcome(version=1, software="x"))),
@@ -266,6 +293,8 @@ def test_the_answer_to_an_undo_that_crossed_undone_is_late_even_if_the_push_has_
         (sidecar(STAGE, chunk(PROXY), STAGED, TRY), KEEP),
         (sidecar(STAGE, chunk(PROXY), STAGED, TRY), KEPT),
         (sidecar(), (SIDECAR, GetManifest(request=1, tree=OLD))),
+        (sidecar(), (SIDECAR, EndRequest(request=1))),
+        (sidecar(), (SIDECAR, GetLogs(request=1, replica="r", lines=1))),
         (sidecar(), (PROXY, Answer(request=1, data=b"", last=True))),
         (Conversation(SIDECAR), (SIDECAR, HELLO_IDE[1])),
         (Conversation(SIDECAR, HELLO_SIDECAR), STATE),

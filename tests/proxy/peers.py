@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 from codesync.protocol import (
     GENERATION_0,
     VERSIONS,
+    Answer,
+    AnswerError,
     BatchRef,
     Begin,
     Cancel,
     Chunk,
+    EndRequest,
     Error,
     Failed,
+    GetLogs,
     Granted,
     Hello,
     HistoryEntry,
+    Hook,
     Keep,
     Kept,
     Link,
@@ -135,6 +140,7 @@ class Sidecar(End):
     verdict: Tried | None = None
     received: list[bytes] = field(default_factory=list)
     unsaid: list[Message] = field(default_factory=list)
+    asked: set[int] = field(default_factory=set)  # questions that are not answered to their end
 
     @property
     def state(self) -> ReplicaState:
@@ -158,6 +164,7 @@ class Sidecar(End):
     def connect(self) -> Sidecar:
         self.open()
         self.unsaid.clear()
+        self.asked.clear()
         self.words = None if self.trial is None else self.words
         self.say(Hello(versions=VERSIONS, software="test", replica=self.state))
         return self
@@ -191,6 +198,10 @@ class Sidecar(End):
                 self._keep(message)
             case Undo():
                 self.undo(message.push_id)
+            case GetLogs():
+                self.asked.add(message.request)
+            case EndRequest():
+                self.asked.discard(message.request)  # it may cross our last piece
             case Error():
                 pass
             case _:
@@ -253,6 +264,13 @@ class Sidecar(End):
         self.say(Undone(push_id=push_id, report=self.report("rolled_back")))
         self.say(State(replica=self.state))
 
+    def answer(self, *, last: bool) -> None:
+        """A piece of every answer that is wanted."""
+        for request in sorted(self.asked):
+            self.say(Answer(request=request, data=b"a line", last=last))
+        if last:
+            self.asked.clear()
+
     def _remember(self, status: str) -> None:
         assert self.trial is not None
         tree_id = self.words.source_tree_id if isinstance(self.words, Stage) else ""
@@ -274,10 +292,14 @@ class Ide(End):
     asked: int = 0
     pending: deque[Message] = field(default_factory=deque)
     target: TreeRef = IMAGE
+    hooks: tuple[Hook, ...] = ()
+    requests: int = 0
+    wanted: set[int] = field(default_factory=set)  # questions that are not answered to their end
 
     def connect(self) -> Ide:
         self.open()
         self.pending.clear()
+        self.wanted.clear()
         self.asked = 0
         self.ends.clear()
         self.say(Hello(versions=VERSIONS, software="test", source="me@here:/app"))
@@ -292,7 +314,20 @@ class Ide(End):
 
     def roll_back(self, push_id: str, to: str = "") -> None:
         self.asked += 1
-        self.say(Rollback(push_id=push_id, to=to, source="me@here:/app", description="back"))
+        self.say(
+            Rollback(push_id=push_id, to=to, source="me@here:/app", description="back", hooks=self.hooks)
+        )
+
+    def follow(self, replica: str) -> int:
+        """Ask for the logs of a replica. Returns the request's number."""
+        self.requests += 1
+        self.wanted.add(self.requests)
+        self.say(GetLogs(request=self.requests, replica=replica, lines=10, follow=True))
+        return self.requests
+
+    def end_request(self, request: int) -> None:
+        self.wanted.discard(request)
+        self.say(EndRequest(request=request))
 
     def cancel(self) -> None:
         self.pending.clear()
@@ -322,6 +357,8 @@ class Ide(End):
             self._plan(message)
         elif isinstance(message, Progress):
             self.progress.append(message)
+        elif isinstance(message, AnswerError) or (isinstance(message, Answer) and message.last):
+            self.wanted.discard(message.request)
         elif isinstance(message, Outcome) or (isinstance(message, Error) and message.push_id):
             self.pending.clear()
             self.ends.append(message)
@@ -331,9 +368,8 @@ class Ide(End):
         if self.link.step is not Step.PLANNING:
             return  # it was cancelled meanwhile
         trees = dict.fromkeys(replica.tree for replica in granted.deployment.replicas)
-        push = Push(
-            push_id=granted.push_id, batches=tuple(BatchRef(base=t, target=self.target) for t in trees)
-        )
+        batches = tuple(BatchRef(base=tree, target=self.target, hooks=self.hooks) for tree in trees)
+        push = Push(push_id=granted.push_id, batches=batches, timings_ms={"scan": 1})
         self.pending.append(push)
         for index in range(len(trees)):
             for last in (False, True):

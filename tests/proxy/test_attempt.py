@@ -1,5 +1,6 @@
 """A push on its replicas: staged, tried, kept or undone on all, whoever is lost on the way."""
 
+from dataclasses import replace
 from functools import partial
 
 from codesync.protocol import (
@@ -323,3 +324,28 @@ def test_a_replica_that_comes_back_with_an_older_trial_goes_on_when_that_is_undo
     world.run()
     judge(world, sidecar)
     assert ide.outcome.status == "healthy"
+
+
+def test_what_a_replica_keeps_though_it_is_unhealthy_is_the_worst_of_all(world: World) -> None:
+    for name, status in (("r1", "stored"), ("r2", "unhealthy"), ("r3", "healthy")):
+        world.sidecar(name).status = status
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    assert (ide.outcome.status, ide.outcome.tree, ide.outcome.error) == ("unhealthy", ref(1), None)
+    assert {sidecar.tree for sidecar in world.sidecars} == {ref(1)}
+
+
+def test_what_would_have_been_kept_unhealthy_tells_why_when_another_replica_undoes_it(world: World) -> None:
+    keeps = world.sidecar("r1")
+    keeps.status = "unhealthy"
+    other = world.sidecar("r2", plan="hang")
+    report, undone = keeps.report("unhealthy"), keeps.report("rolled_back")
+    evidence = replace(report, generation=1, log_tail=("KeyError: 'shop'",), exit_code=1)
+    keeps.report = lambda status: evidence if status == "unhealthy" else undone  # type: ignore[method-assign]
+    ide = world.ide()
+    ide.begin("p1", 1)
+    world.run()
+    judge(world, other, plan="unhealthy")
+    (told, _) = ide.outcome.replicas
+    assert told == replace(evidence, status="rolled_back", generation=0, reason=told.reason)

@@ -1,13 +1,14 @@
 """Ways between trees by what was kept, and how much of it is kept."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesync.protocol import GENERATION_0, HistoryEntry, TreeRef
+from codesync.protocol import GENERATION_0, HistoryEntry, Hook, TreeRef
 from codesync.proxy.chain import Chain, ChainError, Edge, KeptPush
 from tests.proxy.loopback import ref
 
@@ -144,10 +145,43 @@ def test_a_way_begins_and_ends_where_it_should(pushes: list[tuple[int, int, bool
     assert len({edge.base for _, edge in steps}) == len(steps)
 
 
+INSTALL = Hook(run="pip install -r requirements.txt", moment="before_start", seconds=120.0, when="*.txt")
+
+
+def test_hooks_and_timings_come_back_from_the_index() -> None:
+    push = kept(1, (0, 1))
+    edges = tuple(replace(edge, hooks=(INSTALL,)) for edge in push.edges)
+    chain = chain_of((replace(push, edges=edges, timings_ms={"scan": 7}), 1))
+    again = Chain.from_json(json.loads(json.dumps(chain.to_json())))
+    assert again == chain
+    assert again.pushes[0].edges[0].hooks == (INSTALL,)
+
+
+def test_an_index_of_version_1_is_read() -> None:
+    chain = chain_of(*LINE)
+    record: Any = chain.to_json()
+    record["version"] = 1
+    for push in record["pushes"]:
+        del push["timings_ms"]
+        for edge in push["edges"]:
+            del edge["hooks"]
+    assert Chain.from_json(record) == chain
+
+
+@pytest.mark.parametrize("change", [{"moment": "at noon"}, {"seconds": "long"}, {"run": None}, {"when": 5}])
+def test_a_damaged_hook_is_an_error(change: dict[str, Any]) -> None:
+    push = kept(1, (0, 1))
+    chain = chain_of((replace(push, edges=(replace(push.edges[0], hooks=(INSTALL,)),)), 1))
+    record: Any = chain.to_json()
+    record["pushes"][0]["edges"][0]["hooks"][0].update(change)
+    with pytest.raises(ChainError):
+        Chain.from_json(record)
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 3},
         {"last": 5},
         {"pushes": [{}]},
         {"next_name": "x"},

@@ -96,6 +96,20 @@ class Histories(RuleBasedStateMachine):
         if ide is not None:
             ide.cancel()
 
+    @rule(number=picks)
+    def follow(self, number: int) -> None:
+        ide = self.pick(
+            number, [ide for ide in self.ides if ide.connected and ide.link.step is not Step.GREETED]
+        )
+        if ide is not None:
+            ide.follow(f"r{number % 4}")
+
+    @rule(number=picks)
+    def end_request(self, number: int) -> None:
+        ide = self.pick(number, [ide for ide in self.ides if ide.connected and ide.wanted])
+        if ide is not None:
+            ide.end_request(min(ide.wanted))
+
     # -- replicas ----------------------------------------------------------------------------------------------------
 
     @rule(number=picks, plan=plans)
@@ -123,6 +137,12 @@ class Histories(RuleBasedStateMachine):
         assert sidecar is not None
         sidecar.launcher = launcher
         sidecar.say(State(replica=sidecar.state))
+
+    @rule(number=picks, last=st.booleans())
+    def answer(self, number: int, last: bool) -> None:
+        sidecar = self.pick(number, [s for s in self.sidecars if s.connected and s.asked])
+        if sidecar is not None:
+            sidecar.answer(last=last)
 
     @precondition(lambda self: len(self.sidecars) < 4)
     @rule()
@@ -183,10 +203,12 @@ class Histories(RuleBasedStateMachine):
         for ide in self.ides:
             assert not ide.connected or len(ide.ends) == ide.asked
             assert not ide.connected or ide.link.step is Step.READY
+            assert not ide.connected or not ide.wanted
         for sidecar in self.sidecars:
             if sidecar.connected:
                 assert sidecar.trial is None
                 assert sidecar.link.step is Step.READY
+                assert not sidecar.asked
 
 
 def _connect(end: End) -> None:

@@ -1,9 +1,9 @@
 """Whose turn it is: who waits, who is refused, who asks twice, who leaves."""
 
 from codesync.protocol import (
-    Cancel,
     Error,
     GetManifest,
+    Progress,
     Stage,
     State,
     Step,
@@ -11,7 +11,7 @@ from codesync.protocol import (
     Welcome,
 )
 from codesync.proxy.coordinator import RETURN_SECONDS
-from codesync.proxy.events import DiskFailed, DropSpool
+from codesync.proxy.events import DiskFailed
 from tests.proxy.peers import ref
 from tests.proxy.world import World, halfway, kinds, push_all
 
@@ -35,10 +35,44 @@ def test_a_second_push_waits_for_the_first(world: World) -> None:
     ide.begin("p2", 2)
     world.run()
     assert ide.ends == []
+    assert ide.progress == [Progress(push_id="p2", stage="wait", done=0, total=0)]
     while slow.pending:
         slow.send_one()
         world.run()
     assert (slow.outcome.status, ide.outcome.status) == ("healthy", "healthy")
+
+
+def test_a_rollback_that_waits_is_told_so_once(world: World) -> None:
+    world.sidecar()
+    slow, first, second = world.ide(eager=False), world.ide(), world.ide()
+    slow.begin("p1", 1)
+    world.run()
+    first.roll_back("b1")
+    second.roll_back("b2")
+    world.wait(10)
+    assert slow.progress == []
+    assert [progress.stage for progress in first.progress] == ["wait"]
+    assert [progress.stage for progress in second.progress] == ["wait"]
+    again = world.ide()
+    again.roll_back("b2")
+    world.run()
+    assert [progress.stage for progress in again.progress] == ["wait"]
+
+
+def test_a_push_that_waits_for_replicas_to_return_is_not_behind_another(world: World) -> None:
+    sidecar = world.sidecar()
+    push_all(world, 1)
+    world.restart()
+    ide, other = world.ide(), world.ide()
+    ide.begin("p2", 2)
+    world.run()
+    other.begin("p3", 3)
+    world.run()
+    assert ide.progress == []
+    assert [progress.stage for progress in other.progress] == ["wait"]
+    sidecar.connect()
+    world.run()
+    assert (ide.outcome.status, other.outcome.status) == ("healthy", "healthy")
 
 
 def test_a_push_that_waits_too_long_is_told_who_is_in_the_way(world: World) -> None:
@@ -98,44 +132,6 @@ def test_a_welcome_shows_who_is_busy_and_what_was_pushed_last(world: World) -> N
 
 
 # -- clients that leave -------------------------------------------------------------------------------------------
-
-
-def test_a_client_that_cancels_in_planning_frees_the_lease(world: World) -> None:
-    world.sidecar()
-    ide = world.ide(eager=False)
-    ide.begin("p1", 1)
-    world.run()
-    ide.cancel()
-    world.run()
-    assert ide.error.code == "cancelled"
-    assert not world.deployment.busy
-
-
-def test_a_client_that_cancels_halfway_has_it_undone(world: World) -> None:
-    sidecar = world.sidecar()
-    ide = world.ide(eager=False)
-    ide.begin("p1", 1)
-    world.run()
-    ide.send_one()
-    ide.send_one()
-    world.run()
-    ide.cancel()
-    world.run()
-    assert ide.error.code == "cancelled"
-    assert kinds(sidecar) == [Welcome, Stage, Undo]
-    assert DropSpool("p1") in world.commands
-
-
-def test_a_client_that_cancels_after_all_have_staged_gets_the_outcome(world: World) -> None:
-    sidecar, ide = world.sidecar(plan="hang"), world.ide()
-    ide.begin("p1", 1)
-    world.run()
-    ide.say(Cancel(push_id="p1"))
-    world.run()
-    sidecar.plan = "healthy"
-    sidecar.judge()
-    world.run()
-    assert ide.outcome.status == "healthy"
 
 
 def test_a_client_that_is_lost_before_all_have_staged_has_it_undone(world: World) -> None:

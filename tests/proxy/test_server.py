@@ -17,6 +17,7 @@ from codesync.protocol import (
     Answer,
     Chunk,
     Close,
+    EndRequest,
     GetManifest,
     Hello,
     Keep,
@@ -250,6 +251,7 @@ async def test_whoever_takes_nothing_is_cut_off_and_harms_nobody(tmp_path: Path)
                 await sidecar.say(Answer(request=asked.request, data=bytes(MAX_CHUNK), last=False))
             ide.websocket.transport.resume_reading()
             await ide.closing()
+        assert (await sidecar.hear(EndRequest)).request == asked.request
         async with proxy.ide() as other:
             await begin(other)
             await sidecar.hear(Stage)

@@ -15,6 +15,8 @@ from codesync.protocol import (
     GENERATION_0,
     KEPT_STATUSES,
     Chunk,
+    Code,
+    Error,
     Failed,
     Hello,
     HistoryEntry,
@@ -75,6 +77,7 @@ class World:
         self._healthy: set[tuple[str, str]] = set()
         self._staged: dict[str, set[str]] = {}
         self._keeping: set[str] = set()
+        self._undoing: dict[tuple[str, str], float] = {}
         self._next = 1
         self._pumping = False
         self.may_fault = True
@@ -126,6 +129,7 @@ class World:
         self.outcomes.clear()
         self._healthy.clear()
         self._staged.clear()
+        self._undoing.clear()
         self.deployment = self._deploy(
             Chain.from_json(json.loads(json.dumps(self.index))) if self.index else None
         )
@@ -270,6 +274,8 @@ class World:
                 self._healthy.add((message.push_id, end.name))
             case Undone() | Failed() | Tried():
                 self._healthy.discard((message.push_id, end.name))
+                if isinstance(message, Undone):
+                    self._undoing.pop((message.push_id, end.name), None)
             case Kept():
                 self._staged.get(message.push_id, set()).discard(end.name)
             case Hello(replica=ReplicaState() as state):
@@ -281,6 +287,7 @@ class World:
         """The proxy cannot speak to it any more, so it must not rely on what it said."""
         if isinstance(end, Sidecar):
             self._healthy = {pair for pair in self._healthy if pair[1] != end.name}
+            self._undoing = {pair: since for pair, since in self._undoing.items() if pair[1] != end.name}
 
     def _check(self, connection: int, message: Message) -> None:
         end = self.ends.get(connection)
@@ -288,7 +295,11 @@ class World:
             self._staged.setdefault(message.push_id, set()).add(end.name)
             self._keeping.discard(message.push_id)
         elif isinstance(end, Sidecar) and isinstance(message, Undo):
-            self._staged.get(message.push_id, set()).discard(end.name)
+            if end.name in self._staged.get(message.push_id, set()):
+                self._staged[message.push_id].discard(end.name)
+                self._undoing[message.push_id, end.name] = self.now
+        elif isinstance(message, Error) and message.code == Code.CANCELLED:
+            self._check_cancelled(message.push_id)
         elif isinstance(message, Keep) and message.push_id not in self._keeping:
             self._keeping.add(message.push_id)
             unsure = {
@@ -302,6 +313,14 @@ class World:
                 self.outcomes[message.push_id] = message
                 self._check_outcome(message)
             assert self.outcomes[message.push_id] == message, "two outcomes of one push"
+
+    def _check_cancelled(self, push_id: str) -> None:
+        """Whoever was told to undo it has said so, or had its time."""
+        recent = self.now - self.timeouts.undo
+        early = {
+            name for (other, name), since in self._undoing.items() if other == push_id and since > recent
+        }
+        assert not early, f"cancelled before {early} said that it has undone it"
 
     def _check_outcome(self, outcome: Outcome) -> None:
         have = {s.name for s in self.sidecars if any(entry.push_id == outcome.push_id for entry in s.history)}
