@@ -6,32 +6,28 @@ its master would hold the port that the next start needs.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from codesync.supervise.children import session_lives, signal_session
-from codesync.supervise.health import Prober
-from codesync.supervise.output import Tail, pump
+from codesync.supervise.output import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from codesync.supervise.children import Children, Exit
-    from codesync.supervise.health import Check
+    from codesync.supervise.health import Check, Prober
     from codesync.supervise.loop import Loop
 
 KILL_SECONDS = 5.0  # a killed process is gone at once, unless the kernel itself waits for something
 DRAIN_SECONDS = 0.5  # the last output is read at once, unless a daemon still holds the pipe
-POLL_SECONDS = 0.05  # for the members of a session whose exit nobody tells us
+FIRST_POLL_SECONDS, POLL_SECONDS = 0.002, 0.05  # for members of a session whose exit nobody tells us
 
 STARTING, RUNNING, HEALTHY, STOPPING, EXITED = "starting", "running", "healthy", "stopping", "exited"
 
 
 class Process:
-    """One run of the application, from its start to its exit."""
+    """One run of the application, from its start to its exit; a reload that keeps the process has it judged anew."""
 
     def __init__(self, clock: float) -> None:
         self.pid = 0
@@ -39,13 +35,30 @@ class Process:
         self.tail = Tail()
         self.exit: Exit | None = None
         self.passed = False  # the check has passed
-        self.open_streams = 0
-        self.gone = False  # nothing of its session is left: its number may belong to somebody else now
+        self.healthy_ms: int | None = None  # how long after `started` it did
         self.prober: Prober | None = None
+        self.open_streams = 2
+        self.gone = False  # nothing of its session is left: its number may belong to somebody else now
+
+    def start_anew(self, clock: float) -> None:
+        """Forget what has been said and judged until now."""
+        self.stop_probing()
+        self.started, self.tail = clock, Tail()
+        self.passed, self.healthy_ms = False, None
+
+    def stop_probing(self) -> None:
+        """Whatever the check still says, it is not heard any more."""
+        if self.prober:
+            self.prober.cancel()
 
 
 class Application:
-    """`command`, run in `cwd` as often as needed; `process` is the last run. `changed` is told of every new state."""
+    """`command`, run in `cwd` as often as needed; `process` is the last run.
+
+    `changed` is told of every new state. `heard(stream, chunk)` gets all output as it comes, in the threads that pass it
+    on: stream 1 or 2, and an empty chunk when the stream of a run has ended. Several applications may share a loop and
+    its children.
+    """
 
     def __init__(
         self,
@@ -57,16 +70,20 @@ class Application:
         check: Check,
         stop_seconds: float,
         changed: Callable[[], None] = lambda: None,
+        heard: Callable[[int, bytes], None] = lambda stream, chunk: None,
+        stdin: int | None = None,
     ) -> None:
         self.check = check
         self.process: Process | None = None
         self.state = EXITED
         self.since = time.time()
         self.changed = changed
+        self.heard = heard
         self._loop = loop
         self._children = children
         self._command = list(command)
         self._cwd = cwd
+        self._stdin = stdin
         self._stop_seconds = stop_seconds
 
     @property
@@ -85,52 +102,72 @@ class Application:
             "since": self.since,
         }
 
+    def members(self) -> frozenset[int]:
+        """The pids that run in the application's session beside its first process: the workers of a master."""
+        process = self.process
+        if process is None or process.gone:
+            return frozenset()
+        return self._children.members(process.pid) - {process.pid}
+
+    # --- start and judge -------------------------------------------------------------------------------------
+
     def start(self, env: Mapping[str, str]) -> Process:
         """Start it and return at once. Raises OSError where there is nothing to run."""
         process = Process(self._loop.clock())
-        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
-        try:
-            process.pid = self._children.spawn(
-                self._command,
-                lambda ended: self._exited(process, ended),
-                cwd=self._cwd,
-                env=env,
-                stdin=None,
-                stdout=out_end,
-                stderr=err_end,
-            )
-        except BaseException:  # nobody else knows these descriptors
-            os.close(out)
-            os.close(err)
-            raise
-        finally:
-            os.close(out_end)
-            os.close(err_end)
+        process.pid = self._children.spawn_heard(
+            self._command,
+            lambda ended: self._exited(process, ended),
+            lambda stream, chunk: self._hear(process, stream, chunk),
+            cwd=self._cwd,
+            env=env,
+            stdin=self._stdin,
+        )
         self.process = process
-        for source, sink in ((out, 1), (err, 2)):
-            self._pass_on(process, source, sink)
-        process.prober = Prober(self.check, env, lambda: self._loop.post(self._passed, process))
+        self.start_probing(env)
         self._change(STARTING)
         return process
 
-    def _pass_on(self, process: Process, source: int, sink: int) -> None:
-        process.open_streams += 1
-        pump(
-            source,
-            sink,
-            lambda data: process.tail.add(sink, data),
-            lambda: self._loop.post(_stream_ended, process),
-        )
+    def judge_anew(self, env: Mapping[str, str], *, probe: bool = True) -> None:
+        """For a reload that keeps the process: it is starting again, with an empty tail and a check that has not passed.
+
+        Without `probe` the check is not asked before `start_probing`. Nothing happens when the process has exited.
+        """
+        process = self.process
+        if process is None or process.exit is not None:
+            return
+        process.start_anew(self._loop.clock())
+        if probe:
+            self.start_probing(env)
+        self._change(STARTING)
+
+    def start_probing(self, env: Mapping[str, str]) -> None:
+        """Ask the check until it passes, the process ends, or it is judged anew; a `cmd:` check runs with `env`."""
+        process = self.process
+        if process is None or process.exit is not None:
+            return
+        process.stop_probing()
+        process.prober = self.check.watch(env, lambda prober: self._loop.post(self._passed, process, prober))
+
+    # --- events ----------------------------------------------------------------------------------------------
+
+    def _hear(self, process: Process, stream: int, chunk: bytes) -> None:
+        """In the thread of that stream."""
+        process.tail.add(stream, chunk)
+        self.heard(stream, chunk)
+        if not chunk:
+            self._loop.post(_stream_ended, process)
 
     def _exited(self, process: Process, ended: Exit) -> None:
         process.exit = ended
-        if process.prober:
-            process.prober.cancel()
+        process.stop_probing()
         if process is self.process and self.state != STOPPING:
             self._change(EXITED)
 
-    def _passed(self, process: Process) -> None:
+    def _passed(self, process: Process, prober: Prober) -> None:
+        if prober is not process.prober or prober.cancelled:
+            return  # it passed for what was there before
         process.passed = True
+        process.healthy_ms = round((self._loop.clock() - process.started) * 1000)
         if process is self.process and self.state == STARTING:
             self._change(HEALTHY if self.check.real else RUNNING)
 
@@ -138,40 +175,43 @@ class Application:
         self.state, self.since = state, time.time()
         self.changed()
 
+    # --- signals and the end ---------------------------------------------------------------------------------
+
     def forward(self, number: int) -> None:
         """Pass a signal on to the application's first process."""
         if self.process and self.process.exit is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)
+            self._children.signal(self.process.pid, number)
 
     def stop(self, first: int = signal.SIGTERM) -> None:
         """Return when nothing of the application is left: `first`, a bounded wait, then KILL. Also after its exit."""
         process = self.process
         if process is None or process.gone:
             return
-        if process.prober:
-            process.prober.cancel()
+        process.stop_probing()
         if process.exit is None:
             self._change(STOPPING)
         for number, seconds in stop_ladder(first, self._stop_seconds):
-            if not session_lives(process.pid):
+            if self._is_gone(process):
                 break
-            signal_session(process.pid, number)
-            self._wait_until_gone(process, seconds)
+            self._signal_and_wait(process, number, seconds)
         process.gone = True
         self._loop.wait(lambda: not process.open_streams, self._loop.clock() + DRAIN_SECONDS)
         if self.state == STOPPING:
             self._change(EXITED)
 
-    def _wait_until_gone(self, process: Process, seconds: float) -> None:
-        until = self._loop.clock() + seconds
-
-        def gone() -> bool:
-            return not session_lives(process.pid)
-
-        while not self._loop.wait(gone, min(until, self._loop.clock() + POLL_SECONDS)):
+    def _signal_and_wait(self, process: Process, number: int, seconds: float) -> None:
+        """Until nothing is left, or for `seconds`. Exits of children are events; others' children must be looked for."""
+        until, pause = self._loop.clock() + seconds, FIRST_POLL_SECONDS
+        self._children.signal_session(process.pid, number)
+        while not self._loop.wait(lambda: self._is_gone(process), min(until, self._loop.clock() + pause)):
             if self._loop.clock() >= until:
                 return
+            pause = min(2 * pause, POLL_SECONDS)
+            if number == signal.SIGKILL:  # again, for what was forked while the first was under way
+                self._children.signal_session(process.pid, number)
+
+    def _is_gone(self, process: Process) -> bool:
+        return process.exit is not None and not self._children.session_lives(process.pid)
 
 
 def _stream_ended(process: Process) -> None:

@@ -14,15 +14,22 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Event = tuple[Callable[..., Any], tuple[Any, ...]]  # what to call, and with what
+
 T = TypeVar("T")
 
 
 class Loop:
-    """The queue. `clock` gives seconds that only grow; every deadline is one of its readings."""
+    """The queue. `clock` gives seconds that only grow; every deadline is one of its readings.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    A test may give both: a clock, and a queue whose `get` lets that clock pass instead of waiting.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, events: queue.SimpleQueue[Event] | None = None
+    ) -> None:
         self.clock = clock
-        self._queue: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue() if events is None else events
 
     def post(self, callback: Callable[..., Any], *args: Any) -> None:
         """Have the consumer call `callback(*args)`. From any thread."""

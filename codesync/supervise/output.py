@@ -86,27 +86,28 @@ class Tail:
         return [line.decode("utf-8", "replace").rstrip("\r") for _, line in merged]
 
 
-def pump(
-    source: int, sink: int, keep: Callable[[bytes], None], ended: Callable[[], None]
-) -> threading.Thread:
-    """Start a thread that passes `source` (closed at its end) to `sink`; `keep` sees every chunk before the sink does."""
-    thread = threading.Thread(target=_pump, args=(source, sink, keep, ended), daemon=True)
+def pump(source: int, sink: int, heard: Callable[[bytes], None]) -> threading.Thread:
+    """Start a thread that passes `source` (closed at its end) to `sink`.
+
+    `heard` is called with every chunk before the sink gets it, and with an empty one at the end.
+    """
+    thread = threading.Thread(target=_pump, args=(source, sink, heard), daemon=True)
     thread.start()
     return thread
 
 
-def _pump(source: int, sink: int, keep: Callable[[bytes], None], ended: Callable[[], None]) -> None:
+def _pump(source: int, sink: int, heard: Callable[[bytes], None]) -> None:
     listening = True
     try:
         while True:
             data = os.read(source, CHUNK)
             if not data:
                 return
-            keep(data)
+            heard(data)
             listening = listening and _write(sink, data)
     finally:
         os.close(source)
-        ended()
+        heard(b"")
 
 
 def _write(sink: int, data: bytes) -> bool:

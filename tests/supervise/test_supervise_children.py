@@ -12,10 +12,10 @@ from codesync.supervise import Exit
 PRELUDE = """
     import os, signal, subprocess, sys, time
     from codesync.supervise import Children, Loop, Signals, become_subreaper
-    from codesync.supervise.children import session_lives, signal_session
     loop, children = Loop(), Children()
     Signals(loop).on(signal.SIGCHLD, lambda _: children.reap())
     become_subreaper()
+    session_lives, signal_session = children.session_lives, children.signal_session
     exits = []
     def spawn(script):
         return children.spawn(["bash", "-c", script], exits.append, cwd="/", env=os.environ, stdout=1, stderr=2)

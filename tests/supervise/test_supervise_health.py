@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from codesync.supervise import Check, Children, HealthError, Loop, Signals, parse_check
-from codesync.supervise.health import Prober, pause_after
+from codesync.supervise import Check, Children, HealthError, Loop, Never, Signals, parse_check
+from codesync.supervise.health import pause_after
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -23,6 +23,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(int(self.path.strip("/").partition("?")[0]))
         self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Chatty(http.server.BaseHTTPRequestHandler):
+    """Answers in chunks, and keeps the connection although it is asked to close it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for chunk in (b'{"status": "o', b'k"}', b""):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            self.wfile.flush()
+        self.close_connection = False
 
     def log_message(self, *_: object) -> None:
         pass
@@ -64,12 +82,20 @@ def children() -> Iterator[Children]:
     signals.close()
 
 
-def check(text: str | None, children: Children | None = None, cwd: str = "/") -> Check:
-    return parse_check(text, 0.01, cwd, children or Children())
+def check(
+    text: str | None, children: Children | None = None, cwd: str = "/", body: str | None = None
+) -> Check:
+    return parse_check(text, 0.01, cwd, children or Children(), body)
 
 
-def ask(text: str | None, children: Children | None = None, cwd: str = "/", **env: str) -> str:
-    return check(text, children, cwd).probe(threading.Event(), {"PATH": os.environ["PATH"], **env})
+def ask(
+    text: str | None,
+    children: Children | None = None,
+    cwd: str = "/",
+    body: str | None = None,
+    **env: str,
+) -> str:
+    return check(text, children, cwd, body).probe(threading.Event(), {"PATH": os.environ["PATH"], **env})
 
 
 def test_http_is_healthy_from_200_to_399_only() -> None:
@@ -79,6 +105,20 @@ def test_http_is_healthy_from_200_to_399_only() -> None:
 
     assert [status for status, answer in answers.items() if not answer] == [200, 204, 302, 399]
     assert answers[503] == "HTTP status 503"
+
+
+def test_the_body_must_contain_the_wanted_text() -> None:
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Chatty)) as port:
+        assert ask(f"http://127.0.0.1:{port}/", body='"status": "ok"') == ""
+        answer = ask(f"http://127.0.0.1:{port}/", body="degraded")
+
+    assert answer == "the answer does not contain 'degraded'"
+
+
+@pytest.mark.parametrize("text", [None, "tcp://localhost:1", "cmd:true"])
+def test_only_http_has_a_body_to_look_into(text: str | None) -> None:
+    with pytest.raises(HealthError, match="write --health http://HOST:PORT/PATH"):
+        check(text, body="ok")
 
 
 def test_a_refused_connection_and_another_protocol_are_not_healthy() -> None:
@@ -147,9 +187,23 @@ def test_what_is_not_understood_is_refused_with_what_is(text: str) -> None:
 def test_questions_come_fast_at_first_and_never_stop() -> None:
     pauses = [pause_after(second) for second in (0, 1, 5, 20, 100, 10_000)]
 
-    assert pauses[0] == 0.02
+    assert pauses[0] == 0.005
     assert pauses == sorted(pauses)
     assert pauses[-1] == 1.0
+
+
+def test_a_command_is_not_started_every_few_milliseconds() -> None:
+    assert check("cmd:true").least_pause == 0.1
+    assert [pause_after(second, 0.1) for second in (0, 1, 5, 20)] == [0.1, 0.1, 0.1, 0.5]
+
+
+def test_what_is_only_waited_for_is_never_asked() -> None:
+    never, passed = Never(), threading.Event()
+    prober = never.watch({}, lambda _: passed.set())
+    prober.cancel()
+
+    assert (never.real, never.probe(threading.Event(), {})) == (False, "not asked")
+    assert not passed.is_set()
 
 
 class Third(Check):
@@ -166,7 +220,7 @@ class Third(Check):
 
 def test_a_prober_asks_until_it_passes_and_says_so_once() -> None:
     third, passed = Third(), threading.Semaphore(0)
-    prober = Prober(third, {}, passed.release)
+    prober = third.watch({}, lambda _: passed.release())
 
     assert passed.acquire(timeout=5)
     assert (third.asked, prober.reason) == (3, "")
@@ -174,12 +228,12 @@ def test_a_prober_asks_until_it_passes_and_says_so_once() -> None:
 
 
 def test_a_cancelled_prober_is_silent() -> None:
-    class Never(Check):
+    class Deaf(Check):
         def probe(self, cancelled: threading.Event, env: object) -> str:
             return "no"
 
     passed = threading.Event()
-    prober = Prober(Never("never"), {}, passed.set)
+    prober = Deaf("deaf").watch({}, lambda _: passed.set())
     prober.cancel()
 
     assert not passed.wait(0.05)
