@@ -1,9 +1,20 @@
 """The container's entrypoint: runs the application, and applies what the sidecar has put on the volume.
 
     options.py     command line and environment
-    supervisor.py  the application and its signals: a plain init
+    place.py       where an instance of the application runs
+    supervisor.py  the application, its instances and its signals: a plain init
+    relay/         with blue-green: clients' connections to whichever instance serves
     service.py     the same with a volume and a sidecar
+    crashes.py     when an application that ended by itself is started again
+    logs.py        its output, for whoever asks
+    permissions.py what this user may not do
     trial.py       one push, from `try` to kept or undone
+    reload.py      how its code is brought to run
+    bluegreen.py   the same beside the code that serves
+    roots.py       the trees for that
+    mirror.py      one directory made like another
+    ports.py       ports for that
+    hooks.py       commands that a push brings along
     tree.py        the application's directory, from one tree to another; recovery
     changes.py     the difference of two trees, drift, staging
     image.py       generation 0: listed, copied
@@ -32,7 +43,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str]) -> int:
     """Run until the application ends: its exit status, 128 and the signal when one killed it, 2 for bad usage."""
-    from codesync.launcher.options import parse_options
+    from codesync.launcher.options import parse_options, shown
     from codesync.launcher.supervisor import Supervisor
     from codesync.supervise import HealthError, become_subreaper
 
@@ -43,6 +54,9 @@ def main(arguments: Sequence[str]) -> int:
     except HealthError as error:
         sys.stderr.write(f"codesync.launcher: {error}\n")
         return 2
+    except OSError as error:  # nothing else is opened there
+        sys.stderr.write(f"codesync.launcher: cannot listen on {shown(options)}: {error.strerror or error}\n")
+        return 2
     supervisor.install_signals()
     become_subreaper()
     return _serve(supervisor)
@@ -50,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _serve(supervisor: Supervisor) -> int:
     """With the volume where there is one that can be used, else without: the application runs in any case."""
+    from codesync.launcher.permissions import report
     from codesync.launcher.supervisor import note
 
     try:
@@ -57,7 +72,9 @@ def _serve(supervisor: Supervisor) -> int:
     except (
         Exception
     ) as error:  # whatever is wrong with the volume, or with us: that is no reason not to start
-        note(f"{error or type(error).__name__}; the application runs, but nothing can be pushed")
+        lacking = report(supervisor.options.files_dir, supervisor.options.app_root)
+        reason = lacking[0] if lacking else str(error) or type(error).__name__
+        note(f"{reason}; the application runs, but nothing can be pushed")
         return supervisor.serve()
     return service.serve()
 

@@ -45,7 +45,7 @@ def list_image(root: Root, other: tuple[int, int] = (0, 0)) -> Listing:
 
     Mounted directories and files are left out: they are not the image's.
     """
-    mounts = _mounts_below(root)
+    mounts = mounts_below(root)
     entries: list[Entry] = []
     left_out: list[bytes] = []
     pending = [b""]
@@ -104,7 +104,7 @@ def identity(entries: Iterable[Entry]) -> str:
     return digest.hexdigest()
 
 
-def _mounts_below(root: Root) -> frozenset[bytes]:
+def mounts_below(root: Root) -> frozenset[bytes]:
     """Mount points inside the root, relative to it; none where the system does not tell."""
     try:
         base = os.fsencode(os.readlink(f"/proc/self/fd/{root.fd}")).rstrip(b"/") + b"/"

@@ -15,6 +15,7 @@ MAX_LINE = 1024 * 1024
 MAX_DRIFT = 256 * 1024  # characters of a verdict's drift; what is more is only counted
 MAX_NAME = 200
 MAX_DEADLINE = 86400.0
+MAX_COUNT = 1 << 53
 
 
 class MessageError(Exception):
@@ -56,7 +57,22 @@ class Apply(NamedTuple):
     """Bring in the committed tree, and restart."""
 
 
-Message = (Greeting, Adopted, Try, Keep, Undo, Apply)
+class GetLogs(NamedTuple):
+    """Say the last lines of the application's output, and with `follow` those that come, until EndLogs."""
+
+    request: int
+    lines: int
+    since_push: str
+    follow: bool
+
+
+class EndLogs(NamedTuple):
+    """Say no more of them."""
+
+    request: int
+
+
+Message = (Greeting, Adopted, Try, Keep, Undo, Apply, GetLogs, EndLogs)
 
 
 def parse(line: bytes) -> Any:
@@ -87,6 +103,16 @@ def _parse(fields: dict[str, Any]) -> Any:
         return Undo(_name(fields["push_id"]))
     if kind == "apply":
         return Apply()
+    if kind == "logs":
+        since = fields.get("since_push") or ""
+        return GetLogs(
+            _count(fields["request"]),
+            _count(fields["lines"]),
+            _name(since) if since else "",
+            bool(fields.get("follow")),
+        )
+    if kind == "logs_end":
+        return EndLogs(_count(fields["request"]))
     raise MessageError(f"messages of type {kind!r:.40} are unknown here")
 
 
@@ -100,6 +126,12 @@ def _greeting(fields: dict[str, Any]) -> Greeting:
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
         raise ValueError("a push_id is 1 to 200 printable characters")
+    return value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
+        raise ValueError("a number of lines or of a request is a whole number from 0 on")
     return value
 
 

@@ -20,6 +20,8 @@ VERSION = 1
 MARK = b".codesync-instance"  # the file inside the application's directory that tells a restart from a fresh container
 MARK_LINE = b"codesync instance 1\n"
 KINDS = {"f": FILE, "d": DIRECTORY, "l": SYMLINK}
+BEFORE_STOP, BEFORE_START, AFTER_HEALTHY = MOMENTS = ("before_stop", "before_start", "after_healthy")
+MAX_HOOK_SECONDS = 600
 _TREE_ID = re.compile("[0-9a-f]{64}")
 _TRIAL_FILE = re.compile("files/[0-9]+")
 _INSTANCE = re.compile("[0-9a-f]{32}")
@@ -77,13 +79,27 @@ class Planned(NamedTuple):
     file: str = ""
 
 
+class PlannedHook(NamedTuple):
+    """A command to run, when (one of MOMENTS), and for how long at most."""
+
+    run: str
+    moment: str
+    seconds: float
+
+
 class Plan(NamedTuple):
-    """`.sidecar/trial/plan.json`."""
+    """`.sidecar/trial/plan.json`. `generation` is the number that the tree gets when it is kept."""
 
     push_id: str
     base: str
     target: str
     changes: list[Planned]
+    generation: int = 0
+    hooks: tuple[PlannedHook, ...] = ()
+
+    def hooks_at(self, moment: str) -> list[PlannedHook]:
+        """Those of one moment, in order."""
+        return [hook for hook in self.hooks if hook.moment == moment]
 
 
 class Applied(NamedTuple):
@@ -158,7 +174,14 @@ def read_plan(data: bytes) -> Plan:
     record = _load(data, name)
     try:
         changes = [_planned(dict(fields)) for fields in record["changes"]]
-        plan = Plan(str(record["push_id"]), str(record["base"]), tree_id(record["target"]), changes)
+        plan = Plan(
+            str(record["push_id"]),
+            str(record["base"]),
+            tree_id(record["target"]),
+            changes,
+            int(record.get("generation", 0)),
+            tuple(_hook(fields) for fields in record.get("hooks", ())),
+        )
     except (KeyError, TypeError, ValueError, TransactionError) as error:
         raise RecordError(f"{name} is malformed: {error}") from error
     if any(planned.change.path == MARK for planned in changes):
@@ -174,6 +197,15 @@ def _planned(fields: dict[str, Any]) -> Planned:
     if change.kind == FILE and not _TRIAL_FILE.fullmatch(file):
         raise ValueError(f"{file!r} is no file of a trial")
     return Planned(change, file)
+
+
+def _hook(fields: dict[str, Any]) -> PlannedHook:
+    run, moment, seconds = fields["run"], fields["moment"], float(fields["seconds"])
+    if not isinstance(run, str) or not run or "\0" in run or moment not in MOMENTS:
+        raise ValueError("a hook has a command and one of the moments " + ", ".join(MOMENTS))
+    if not 0 < seconds <= MAX_HOOK_SECONDS:
+        raise ValueError(f"a hook runs for more than 0 and at most {MAX_HOOK_SECONDS} seconds")
+    return PlannedHook(run, moment, seconds)
 
 
 def read_mark(data: bytes) -> str | None:

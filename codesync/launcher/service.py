@@ -7,13 +7,18 @@ what a request waits for, it waits for here.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from codesync.launcher import messages
 from codesync.launcher.changes import Cancelled
-from codesync.launcher.messages import Adopted, Apply, Greeting, Keep, Try, Undo
+from codesync.launcher.crashes import LONGEST_PAUSE, Crashes
+from codesync.launcher.logs import Logs
+from codesync.launcher.messages import Adopted, Apply, EndLogs, GetLogs, Greeting, Keep, Try, Undo
+from codesync.launcher.permissions import report
 from codesync.launcher.records import RecordError
+from codesync.launcher.reload import make_reload
 from codesync.launcher.supervisor import OWN_FAILURE, CannotStart, Terminated, note
 from codesync.launcher.tree import COPYING, FAILURES, NO_GEN0, READY
 from codesync.launcher.trial import KEEP, UNDO, Trial
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
     from codesync.launcher.supervisor import Supervisor
     from codesync.launcher.tree import Tree
     from codesync.launcher.volume import Volume
-    from codesync.supervise import Job, Process
+    from codesync.supervise import Application, Job, Process
 
 T = TypeVar("T")
 
@@ -38,15 +43,24 @@ class Service:
         self.supervisor = supervisor
         self.options = supervisor.options
         self.loop = supervisor.loop
-        self.app = supervisor.app
         self.volume = volume
         self.tree = tree
         self.link = link
+        self.reload = make_reload(self)
         self.trial: Trial | None = None
+        self.notes: list[str] = []  # permissions that are missing
+        self._crashes = Crashes(self.options.probation_seconds)
+        self._start_due: float | None = None  # when an application that has crashed is started again
+        self._logs = Logs(supervisor.log, self.loop, link.send)
         self._requests: deque[Callable[[], None]] = deque()
         self._greeted = False
         self._untold: dict[str, Any] | None = None  # a verdict that no sidecar has heard yet
         self._copying: Job[None] | None = None
+
+    @property
+    def app(self) -> Application:
+        """The application that serves."""
+        return self.supervisor.app
 
     def prepare(self) -> None:
         """All that must be done before the application starts. Raises TreeError."""
@@ -54,31 +68,44 @@ class Service:
             self.do(self.tree.prepare, interruptible=True)
         except Cancelled:
             pass  # we were told to stop, `serve` will notice
+        self.notes = report(self.options.files_dir, self.options.app_root)
+        for line in self.notes:
+            self.note(line)
 
     def serve(self) -> int:
         """Run until the application ends, or we are told to: the exit status."""
         self.supervisor.on_hang_up = self.request_apply
-        self.app.changed = self._changed
+        self.supervisor.changed = self._changed
         self.link.connected, self.link.received, self.link.lost = self._connected, self._received, self._lost
         try:
             self.check()
             self.start(self.tree.applied.push_id)
             self.link.serve()
             self._copy_gen0()
-            while not self.supervisor.app_is_gone():
-                self.wait(lambda: self._requests or self.supervisor.app_is_gone())
-                if self._requests:
-                    self._run(self._requests.popleft())
+            self.reload.begin()
+            while self._attend():
+                pass
             return self._finish()
         except Terminated:
             return self._finish()
         except CannotStart as error:
-            note(str(error))
+            self.note(str(error))
             self._finish()
             return error.status
         except Exception:  # told by `_run`: nothing runs any more, and a new start puts things in order
             self._finish()
             return OWN_FAILURE
+
+    def _attend(self) -> bool:
+        """Do what is to be done next; False when the application has ended for good."""
+        self.wait(lambda: self._requests or (self._is_down() and self._start_due is None), self._start_due)
+        if self._requests:
+            self._run(self._requests.popleft())
+        elif self._is_down() and self._start_due is None:
+            return self._outlive()
+        elif self._start_due is not None and self._start_due <= self.loop.clock():
+            self._start_again()
+        return True
 
     def _run(self, request: Callable[[], None]) -> None:
         """A failure of ours must not take the application with it, if that still runs."""
@@ -91,7 +118,7 @@ class Service:
 
             traceback.print_exc()
             self.complain(f"internal error: {error!r}")
-            if self.app.exit is not None:
+            if self._is_down() and self._start_due is None:
                 raise
 
     def _finish(self) -> int:
@@ -126,8 +153,6 @@ class Service:
         """Why it makes no sense to go on with what was asked; "" when it does."""
         if self.supervisor.stop_signal:
             return "the launcher was told to stop"
-        if self.supervisor.app_is_gone():
-            return f"the application ended with {self.app.exit}"
         if self.trial and self.trial.decision == UNDO:
             return "the push was called off"
         return ""
@@ -136,18 +161,69 @@ class Service:
 
     def start(self, push_id: str) -> Process:
         """Start the application. Raises CannotStart."""
+        self._start_due = None
         return self.supervisor.start(push_id)
 
-    def _changed(self) -> None:
+    def describe(self) -> dict[str, Any]:
+        """The application's state, as the sidecar and `app.status` are told."""
         app = self.app.describe()
-        self.volume.guard(lambda: self.volume.set_status(app), note)
+        if self._start_due is not None:
+            app["next_start"] = time.time() + max(0.0, self._start_due - self.loop.clock())
+        return app
+
+    def _changed(self) -> None:
+        app = self.describe()
+        self.volume.guard(lambda: self.volume.set_status(app), self.note)
         self.link.send("app", app=app)
+
+    def kept(self) -> None:
+        """A push was kept: its probation begins."""
+        self._crashes.kept(self.loop.clock())
+
+    def _is_down(self) -> bool:
+        return self.supervisor.app_is_gone()
+
+    def _outlive(self) -> bool:
+        """The application has ended by itself: have it started again, or (False) end with it."""
+        process, ended = self.app.process, self.app.exit
+        assert process is not None, "it is down"
+        assert ended is not None, "it is down"
+        tail = process.tail.lines() if self.options.log_tail else []
+        pause = self._crashes.ended(
+            ended,
+            clock=self.loop.clock(),
+            started=process.started,
+            push_id=self.tree.applied.push_id,
+            tail=tail,
+            held=self.volume.has_sidecar(),
+        )
+        if pause is None:
+            return False
+        self.app.stop()  # what it left behind
+        self._start_due = self.loop.clock() + pause
+        self.note(f"the application ended with {ended}; it is started again in {pause:g} s")
+        self.link.send("crashed", **(self._crashes.record or {}))
+        self._changed()
+        return True
+
+    def _start_again(self) -> None:
+        try:
+            self.start(self.tree.applied.push_id)
+        except CannotStart as error:
+            self.complain(str(error))
+            self._start_due = self.loop.clock() + LONGEST_PAUSE
 
     # --- the sidecar -----------------------------------------------------------------------------------------
 
+    def note(self, text: str) -> None:
+        """One line for whoever reads the output of the container, or the log."""
+        note(text)
+        if self.supervisor.log is not None:
+            self.supervisor.log.note(text)
+
     def complain(self, text: str, **fields: Any) -> None:
         """Tell whoever is there: the sidecar and the log."""
-        note(text)
+        self.note(text)
         self.link.send("error", message=text, **fields)
 
     def tell_verdict(self, verdict: dict[str, Any]) -> None:
@@ -172,12 +248,16 @@ class Service:
             "push_id": applied.push_id,
             "gen0": self.tree.gen0,
             "health": self.app.check.real,
-            "app": self.app.describe(),
+            "reload": self.reload.name,
+            "notes": self.notes,
+            "crash": self._crashes.record,
+            "app": self.describe(),
             "trial": self.trial.push_id if self.trial else None,
             "app_root": self.tree.root.path,
         }
 
     def _lost(self) -> None:
+        self._logs.end_all()
         if self.trial:
             self.trial.consult = True
 
@@ -198,6 +278,10 @@ class Service:
             self._take_undo(message.push_id)
         elif isinstance(message, Apply):
             self.request_apply()
+        elif isinstance(message, GetLogs):
+            self._logs.answer(message)
+        elif isinstance(message, EndLogs):
+            self._logs.end(message.request)
 
     def _adopt(self, message: Adopted) -> None:
         if self.trial or self.tree.gen0 != READY:
@@ -234,7 +318,7 @@ class Service:
         elif self.tree.applied.push_id == push_id:
             self.link.send("error", message=f"push {push_id} is kept already", push_id=push_id)
         else:
-            self.link.send("undone", push_id=push_id, app=self.app.describe())
+            self.link.send("undone", push_id=push_id, app=self.describe())
 
     # --- requests --------------------------------------------------------------------------------------------
 
@@ -283,6 +367,7 @@ class Service:
             except FAILURES as error:
                 self.complain(f"the committed tree is not applied: {error}")
         self.check()
+        self.reload.rebase()
         self.start(self.tree.applied.push_id)
         self.link.send("applied", tree_id=self.tree.applied.tree_id)
 
@@ -301,7 +386,7 @@ class Service:
             job.result()
         except FAILURES as error:
             self.tree.gen0 = NO_GEN0
-            note(f"the image is not copied to the volume: {error}")
+            self.note(f"the image is not copied to the volume: {error}")
             self.link.send("gen0", state="failed", error=str(error))
         else:
             self.tree.gen0 = READY

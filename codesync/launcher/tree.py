@@ -30,7 +30,6 @@ from codesync.transaction import Root, TransactionError, recover
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
-    from typing import BinaryIO
 
     from codesync.launcher.records import Committed, Entry, Plan
     from codesync.launcher.volume import Volume
@@ -78,15 +77,16 @@ def valid_target(state: State, image: str) -> Committed | None:
 class Step:
     """A staged way from the tree that is there to another: rename, then keep or undo. Each may take a while."""
 
-    def __init__(self, tree: Tree, staged: Staged, becomes: Applied) -> None:
+    def __init__(self, tree: Tree, root: Root, staged: Staged, becomes: Applied | None) -> None:
         self.drift = staged.drift
         self._tree = tree
+        self._root = root
         self._staged = staged
-        self._becomes = becomes
+        self._becomes = becomes  # None: it is a copy of the application's directory that changes
 
     def rename(self) -> None:
         """Make it the tree. Raises TransactionError or OSError; then the old one is there."""
-        rename(self._tree.root, self._staged)
+        rename(self._root, self._staged)
 
     def switch(self) -> None:
         """Rename and keep. Raises TransactionError or OSError; then the old tree is there."""
@@ -95,15 +95,25 @@ class Step:
 
     def keep(self) -> None:
         """Record it as applied, then forget the old tree."""
-        self._tree.record(self._becomes)
+        if self._becomes is not None:
+            self._tree.record(self._becomes)
         try:
             self._staged.transaction.keep()
         except (TransactionError, OSError) as error:  # the next recovery removes what is left of it
             self._tree.note(f"the old tree is not removed yet: {error}")
+        finally:
+            self._done()
 
     def undo(self) -> None:
         """Put the old tree back. Raises TransactionError; then the next start tries again."""
-        self._staged.transaction.undo()
+        try:
+            self._staged.transaction.undo()
+        finally:
+            self._done()
+
+    def _done(self) -> None:
+        if self._becomes is None:
+            self._root.close()
 
 
 class Tree:
@@ -249,7 +259,15 @@ class Tree:
         )
         planned = [Planned(change) for change in self._changes_to(target.tree_id)]
         with closing(self._volume.contents(b"current")) as current:
-            return self._stage(planned, becomes, lambda each: current.open(each.change.path), cancelled)
+            staged = stage(
+                self.root,
+                becomes.transaction,
+                planned,
+                known=self._known(),
+                source=lambda each: current.open(each.change.path),
+                cancelled=cancelled,
+            )
+        return Step(self, self.root, staged, becomes)
 
     def _changes_to(self, tree_id: str) -> list[Change]:
         wanted = self._volume.manifest(tree_id)
@@ -261,27 +279,24 @@ class Tree:
                 self.note(f"files that the committed tree no longer has may stay: {error}")
         return missing_changes(self.root, wanted)
 
-    def stage_plan(self, plan: Plan, cancelled: threading.Event) -> Step:
-        """Stage a trial. Raises one of FAILURES, or Cancelled."""
+    def stage_plan(self, plan: Plan, cancelled: threading.Event, copy: str = "") -> Step:
+        """Stage a trial, in the application's directory or in `copy` of it. Raises one of FAILURES, or Cancelled."""
         if plan.base != self.applied.tree_id and self.applied.tree_id is not None:
             raise RecordError(
                 f"the push is made against tree {plan.base:.12}, here is {self.applied.tree_id:.12}"
             )
         becomes = self.applied._replace(tree_id=plan.target, push_id=plan.push_id, transaction=plan.push_id)
+        root = Root(copy) if copy else self.root
         with closing(self._volume.contents(b".sidecar/trial")) as trial:
-            return self._stage(plan.changes, becomes, lambda each: trial.open(each.file.encode()), cancelled)
-
-    def _stage(
-        self,
-        planned: list[Planned],
-        becomes: Applied,
-        source: Callable[[Planned], BinaryIO],
-        cancelled: threading.Event,
-    ) -> Step:
-        staged = stage(
-            self.root, becomes.transaction, planned, known=self._known(), source=source, cancelled=cancelled
-        )
-        return Step(self, staged, becomes)
+            staged = stage(
+                root,
+                plan.push_id,
+                plan.changes,
+                known=self._known(),
+                source=lambda each: trial.open(each.file.encode()),
+                cancelled=cancelled,
+            )
+        return Step(self, root, staged, None if copy else becomes)
 
     def _known(self) -> dict[bytes, Entry] | None:
         if self.applied.tree_id is None:

@@ -151,6 +151,14 @@ class Volume:
         data = _read(".sidecar/state", self._root)
         return State() if data is None else read_state(data)
 
+    def has_sidecar(self) -> bool:
+        """Whether one has ever used this volume."""
+        try:
+            os.stat(".sidecar/lock", dir_fd=self._root)
+        except OSError:
+            return False
+        return True
+
     def manifest(self, tree_id: str) -> dict[bytes, Entry]:
         """The manifest of a tree. Raises RecordError, OSError."""
         return read_manifest(self._require(f".sidecar/manifest/{tree_id}.json"), tree_id)
@@ -164,6 +172,10 @@ class Volume:
         if data is None:
             raise RecordError(f"{name} is missing on the volume")
         return data
+
+    def path(self, name: str) -> str:
+        """Where something of our own lies."""
+        return os.path.join(os.path.abspath(self.files_dir), ".launcher", name)
 
     def contents(self, name: bytes) -> Root:
         """A directory of the volume that holds file contents: `current` or `.sidecar/trial`. Raises OSError."""

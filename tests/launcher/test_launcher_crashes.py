@@ -1,148 +1,87 @@
-"""A launcher that is killed at any instant: after the next start the tree is exactly the old or the committed one."""
+"""What to do when the application ends by itself: histories of ends, with made-up clock readings."""
 
-import os
-import random
-import signal
-import time
-from collections.abc import Callable
+from typing import Any
 
-import pytest
+from codesync.launcher.crashes import LONGEST_PAUSE, Crashes
+from codesync.supervise import Exit
 
-from tests.launcher.world import Container, Files, Peer, World
+FAILED, KILLED, DONE = Exit(3, None), Exit(None, 9), Exit(0, None)
 
 
-def script(text: str) -> bytes:
-    return b"#!/bin/bash\n" + text.encode()
+def end(crashes: Crashes, ended: Exit = FAILED, **more: Any) -> float | None:
+    known: dict[str, Any] = {
+        "clock": 1000.0,
+        "started": 999.0,
+        "push_id": "p1",
+        "tail": ["last words"],
+        "held": False,
+    }
+    return crashes.ended(ended, **(known | more))
 
 
-OLD: Files = {
-    "run.sh": script("trap 'sleep 0.02; exit 0' TERM\necho old\nwhile :; do sleep 0.01; done"),
-    "changed": b"old",
-    "removed/deep/file": b"old",
-    "becomes-directory": b"old",
-    "becomes-file/x": b"old",
-    "link": "changed",
-}
-NEW: Files = {
-    "run.sh": script("echo new\nexec sleep 1000\n"),
-    "changed": b"new",
-    "added/deep/file": b"new",
-    "becomes-directory/x": b"new",
-    "becomes-file": b"new",
-    "link": "added",
-}
-STAGES = ("apply", "stop", "start", "health")
+def test_what_ends_soon_after_its_push_was_kept_is_started_again_and_told() -> None:
+    crashes = Crashes(10, now=lambda: 5.0)
+    crashes.kept(995.0)
+    assert end(crashes, KILLED) == 0.5
+    assert crashes.record == {
+        "push_id": "p1",
+        "at": 5.0,
+        "after_ms": 1000,
+        "exit_code": None,
+        "signal": 9,
+        "restarts": 0,
+        "log_tail": ["last words"],
+    }
 
 
-def started(world: World) -> tuple[Container, Peer]:
-    container = world.container(OLD)
-    container.start()
-    peer = container.connect_ready()
-    container.wait_for_output(b"old\n")
-    return container, peer
+def test_an_exit_status_of_0_is_a_crash_soon_after_a_push_only() -> None:
+    crashes = Crashes(10)
+    assert end(crashes, DONE) is None
+    crashes.kept(995.0)
+    assert end(crashes, DONE) == 0.5
 
 
-def try_until(world: World, peer: Peer, happens: Callable[[Peer], object]) -> None:
-    world.volume.plan("p1", OLD, NEW)
-    peer.say("try", push_id="p1", deadline_s=60)
-    happens(peer)
+def test_pauses_double_up_to_a_bound_and_restarts_are_counted() -> None:
+    crashes = Crashes(10)
+    crashes.kept(999.0)
+    pauses = [end(crashes) for _ in range(9)]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert crashes.record is not None
+    assert crashes.record["restarts"] == 8
 
 
-def restarted_holds(container: Container, files: Files, word: bytes) -> None:
-    """The same container, started again, has that tree before its application says that word."""
-    container.crash()
-    container.out.unlink()
-    container.start()
-    _, hello = container.connect()
-    assert hello["trial"] is None
-    assert container.wait_for_output(word + b"\n") == word + b"\n"
-    assert container.holds(files)
+def test_an_application_that_has_stayed_up_ends_the_container() -> None:
+    crashes = Crashes(10)
+    crashes.kept(900.0)
+    assert end(crashes, started=980.0) is None
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_killed_during_a_stage_it_has_the_old_tree_again(world: World, stage: str) -> None:
-    container, peer = started(world)
-    try_until(world, peer, lambda peer: peer.hear("progress", stage=stage))
-
-    restarted_holds(container, OLD, b"old")
-
-
-def test_killed_after_the_verdict_it_has_the_old_tree_again(world: World) -> None:
-    container, peer = started(world)
-    try_until(world, peer, lambda peer: peer.hear("verdict", verdict="keep"))
-
-    restarted_holds(container, OLD, b"old")
+def test_the_pause_is_short_again_after_it_has_stayed_up() -> None:
+    crashes = Crashes(10)
+    crashes.kept(995.0)
+    assert [end(crashes), end(crashes)] == [0.5, 1.0]
+    assert end(crashes, started=980.0, clock=1004.0) == 0.5
 
 
-def test_killed_after_the_commit_it_has_the_new_tree(world: World) -> None:
-    container, peer = started(world)
-    try_until(world, peer, lambda peer: peer.hear("verdict", verdict="keep"))
-    world.volume.commit(NEW, "p1")
-
-    restarted_holds(container, NEW, b"new")
-    assert container.applied()["push_id"] == "p1"
+def test_what_was_pushed_and_fails_at_each_start_is_held_for_the_next_push() -> None:
+    assert end(Crashes(10)) == 0.5
 
 
-def test_killed_while_it_keeps_it_has_the_new_tree(world: World) -> None:
-    container, peer = started(world)
-    try_until(world, peer, lambda peer: peer.hear("verdict", verdict="keep"))
-    world.volume.commit(NEW, "p1")
-    peer.say("keep", push_id="p1")
-
-    restarted_holds(container, NEW, b"new")
+def test_the_images_own_code_is_held_only_where_a_sidecar_can_mend_it() -> None:
+    assert end(Crashes(10), push_id="") is None
+    assert end(Crashes(10), push_id="", held=True) == 0.5
 
 
-def test_killed_while_it_undoes_it_has_the_old_tree(world: World) -> None:
-    container, peer = started(world)
-    try_until(world, peer, lambda peer: peer.hear("verdict", verdict="keep"))
-    peer.say("undo", push_id="p1")
-
-    restarted_holds(container, OLD, b"old")
+def test_without_probation_every_end_is_the_containers() -> None:
+    crashes = Crashes(0)
+    crashes.kept(995.0)
+    assert end(crashes) is None
 
 
-def test_killed_after_the_commit_and_another_push_stored_it_has_that_one(world: World) -> None:
-    container, peer = started(world)
-    try_until(world, peer, lambda peer: peer.hear("verdict", verdict="keep"))
-    world.volume.commit(NEW, "p1")
-    third: Files = {"run.sh": script("echo third\nexec sleep 1000\n"), "only": b"this"}
-    world.volume.commit(third, "p2")
-
-    restarted_holds(container, third, b"third")
-
-
-def test_killed_at_any_moment_it_is_one_or_the_other(world: World) -> None:
-    chance = random.Random(7)
-    container, peer = started(world)
-    big_old = {**OLD, **{f"many/{number}": b"old" for number in range(40)}}
-    big_new = {**NEW, **{f"many/{number}": b"new" for number in range(20, 60)}}
-    world.volume.commit(big_old, "p0")
-    for number in range(6):
-        peer.say("apply")
-        peer.hear("applied")
-        push_id = f"p{number + 1}"
-        world.volume.plan(push_id, big_old, big_new)
-        peer.say("try", push_id=push_id, deadline_s=60)
-        peer.hear("progress", stage="stop")
-        time.sleep(chance.uniform(0.0, 0.06))
-        container.crash()
-        container.start()
-        peer, hello = container.connect()
-        assert hello["trial"] is None
-        assert container.holds(big_old), number
-
-
-def test_killed_while_it_applies_at_the_start_the_next_start_finishes(world: World) -> None:
-    chance = random.Random(8)
-    container, _ = started(world)
-    container.crash()
-    many = {**NEW, **{f"many/{number}": os.urandom(1000) for number in range(60)}}
-    world.volume.commit(many, "p1")
-    for _ in range(4):
-        container.start()
-        time.sleep(chance.uniform(0.08, 0.16))
-        container.signal(signal.SIGKILL)
-        container.crash()
-    container.start()
-    container.connect()
-
-    assert container.holds(many)
+def test_the_next_kept_push_forgets_the_crash() -> None:
+    crashes = Crashes(10)
+    crashes.kept(995.0)
+    end(crashes)
+    crashes.kept(1001.0)
+    assert crashes.record is None
+    assert end(crashes, clock=1002.0, started=1001.5) == 0.5

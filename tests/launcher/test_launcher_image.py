@@ -79,7 +79,7 @@ def test_what_runs_in_excluded_places_does_not_change_the_identity(tmp_path: Pat
 
 def test_mounts_are_not_the_images() -> None:
     with Root("/") as root:
-        assert b"proc" in image._mounts_below(root)
+        assert b"proc" in image.mounts_below(root)
     assert image._unescape(rb"/a\040b\134c") == b"/a b\\c"
 
 

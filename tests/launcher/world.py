@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,16 @@ class Volume:
         self.write_state(committed={"tree_id": tree_id, "push_id": push_id, "generation": generation})
         return tree_id
 
-    def plan(self, push_id: str, old: Files, new: Files, base: str | None = None) -> str:
+    def plan(
+        self,
+        push_id: str,
+        old: Files,
+        new: Files,
+        base: str | None = None,
+        *,
+        hooks: Sequence[Message] = (),
+        generation: int = 1,
+    ) -> str:
         """Put a trial on the volume: its target."""
         target = self.write_manifest(new)
         rows = []
@@ -183,7 +192,8 @@ class Volume:
             "push_id": push_id,
             "base": base,
             "target": target,
-            "deadline_s": 30,
+            "generation": generation,
+            "hooks": list(hooks),
             "changes": rows,
         }
         self._write(".sidecar/trial/plan.json", json.dumps(plan).encode())

@@ -1,0 +1,160 @@
+"""How a pushed tree becomes the running one, and how the old one comes back: one class for each way but blue-green.
+
+A trial goes through `stage`, `halt`, (the rename), `launch`, `accept` and then `settle`; or, from anywhere, through
+`withdraw`, (the undoing) and `resume`. What each step means is said here; when it is done is the trial's affair.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from codesync.launcher.options import BLUE_GREEN, RESTART, reload_signal
+
+if TYPE_CHECKING:
+    import threading
+
+    from codesync.launcher.records import Plan
+    from codesync.launcher.service import Service
+    from codesync.launcher.tree import Step
+    from codesync.supervise import Process
+
+LOOK_SECONDS = 0.02  # between two looks at which workers are left
+
+
+class Reload(ABC):
+    """`name` is as the option is written."""
+
+    def __init__(self, service: Service) -> None:
+        self.name = service.options.reload
+        self._service = service
+
+    def begin(self) -> None:
+        """The application has been started for the first time."""
+
+    def stage(self, plan: Plan, cancelled: threading.Event) -> Step:
+        """Stage it, in a thread, while old code runs. Raises one of FAILURES, or Cancelled."""
+        return self._service.tree.stage_plan(plan, cancelled)
+
+    def directory(self) -> str:
+        """Where hooks run."""
+        return self._service.tree.root.path
+
+    @abstractmethod
+    def halt(self) -> None:
+        """Make the tree free to be renamed."""
+
+    @abstractmethod
+    def launch(self, push_id: str) -> Process:
+        """The new tree is there: have its code run. The process to be judged. Raises CannotStart."""
+
+    def accept(self) -> None:
+        """It is well: it gets the work."""
+
+    def settle(self) -> None:
+        """It is kept: what is old may go. Raises one of FAILURES."""
+
+    def rebase(self) -> None:
+        """The application has been stopped and its directory holds another tree: the next start is to run that."""
+
+    @abstractmethod
+    def withdraw(self) -> None:
+        """Make the tree free for the old one to come back."""
+
+    @abstractmethod
+    def resume(self, push_id: str) -> Process | None:
+        """The old tree is there: have its code run, if it does not. The process to wait for. Raises CannotStart."""
+
+
+class Restart(Reload):
+    """Stop, rename, start."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._halted = False
+
+    def halt(self) -> None:
+        """Stop the application."""
+        self._halted = True
+        self._service.app.stop()
+
+    def launch(self, push_id: str) -> Process:
+        """Start it."""
+        return self._service.start(push_id)
+
+    def settle(self) -> None:
+        """Nothing old is left."""
+        self._halted = False
+
+    def withdraw(self) -> None:
+        """Stop it, if it is not the old code."""
+        if self._halted:
+            self._service.app.stop()
+
+    def resume(self, push_id: str) -> Process | None:
+        """Start it again."""
+        halted, self._halted = self._halted, False
+        return self._service.start(push_id) if halted else None
+
+
+class InPlace(Reload):
+    """Rename under the running code, and (`signal:NAME`) tell it; (`none`) it looks for itself.
+
+    Its first process stays; workers of the old code may answer for a while. So the check is asked once they are gone, or
+    after the settle time where none goes.
+    """
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._signal = reload_signal(self.name)
+        self._launched = False
+
+    def halt(self) -> None:
+        """Nothing."""
+
+    def launch(self, push_id: str) -> Process:
+        """Tell it, or start it where it does not run."""
+        self._launched = True
+        return self._renewed(push_id)
+
+    def settle(self) -> None:
+        """Nothing old is left."""
+        self._launched = False
+
+    def withdraw(self) -> None:
+        """Nothing: the old tree comes back under the running code, too."""
+
+    def resume(self, push_id: str) -> Process | None:
+        """Tell it again, if it was told."""
+        launched, self._launched = self._launched, False
+        return self._renewed(push_id) if launched else None
+
+    def _renewed(self, push_id: str) -> Process:
+        app, service = self._service.app, self._service
+        if app.process is None or app.exit is not None:
+            app.stop()  # what it left behind
+            return service.start(push_id)
+        process, old = app.process, app.members()
+        env = service.supervisor.instance.environment(push_id)
+        app.judge_anew(env, probe=False)
+        if self._signal is not None:
+            app.forward(self._signal)
+        self._await_turnover(process, old)
+        if process.exit is None:
+            app.start_probing(env)
+        return process
+
+    def _await_turnover(self, process: Process, old: frozenset[int]) -> None:
+        clock = self._service.loop.clock
+        until = clock() + self._service.options.settle_seconds
+        while clock() < until and process.exit is None and (not old or old & self._service.app.members()):
+            self._service.wait(lambda: process.exit, min(until, clock() + LOOK_SECONDS))
+
+
+def make_reload(service: Service) -> Reload:
+    """The way that the options name."""
+    if service.options.reload == BLUE_GREEN:
+        from codesync.launcher.bluegreen import BlueGreen
+
+        return BlueGreen(service)
+    return Restart(service) if service.options.reload == RESTART else InPlace(service)

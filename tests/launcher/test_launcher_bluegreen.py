@@ -1,0 +1,287 @@
+"""Blue-green with real processes: a candidate beside the serving code, the swap, the drain, the way back."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.launcher.world import PATIENCE, Container, Files, Peer, World
+
+SERVER = b"""\
+import http.server, os, sys, time
+import code_of
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        if self.path == "/slow":
+            open("slow-begun", "w").close()
+            while not os.path.exists(os.environ["GO"]):
+                time.sleep(0.005)
+        good = code_of.HEALTHY or self.path != "/health"
+        body = code_of.TEXT.encode() + b" " + os.getcwd().encode()
+        self.send_response(200 if good else 503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+def code(text: str, more: str = "", *, healthy: bool = True) -> Files:
+    source = f"{more}\nTEXT, HEALTHY = {text!r}, {healthy}\n"
+    return {"server.py": SERVER, "code_of.py": source.encode(), "data/kept.txt": b"kept"}
+
+
+class Site:
+    """A container that serves through the launcher's relay."""
+
+    def __init__(self, world: World, image: Files, *options: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = int(free.getsockname()[1])
+        self.world = world
+        self.go = world.volume.root / "go"
+        self.container = world.container(image)
+        self.options = options
+        self.start()
+        self.peer: Peer = self.container.connect_ready()
+
+    def start(self) -> None:
+        self.container.start(
+            sys.executable,
+            "{root}/server.py",
+            health=f"http://127.0.0.1:{self.port}/health",
+            options=("--reload", "blue-green", "--listen", f"127.0.0.1:{self.port}", *self.options),
+            env={"GO": str(self.go)},
+        )
+
+    def push(self, push_id: str, old: Files, new: Files, generation: int = 1, **more: Any) -> Any:
+        self.world.volume.plan(push_id, old, new, generation=generation, **more)
+        self.peer.say("try", push_id=push_id, deadline_s=30)
+        return self.peer.hear("verdict", push_id=push_id)
+
+    def until_slow_has_begun(self) -> None:
+        until = time.monotonic() + PATIENCE
+        while not (self.container.root / "slow-begun").exists():
+            assert time.monotonic() < until
+            time.sleep(0.005)
+
+    def ask(self, path: str = "/") -> list[str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode().split()
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def load(site: Site) -> Iterator[list[str]]:
+    """Two clients that ask all the time, one on a kept-alive connection; what went wrong."""
+    wrong: list[str] = []
+    over = threading.Event()
+
+    def ask(keep: bool) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+        while not over.is_set():
+            try:
+                connection.request("GET", "/")
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != 200:
+                    wrong.append(f"status {answer.status}")
+            except (OSError, http.client.HTTPException) as error:
+                wrong.append(repr(error))
+                connection.close()
+            if not keep:
+                connection.close()
+        connection.close()
+
+    threads = [threading.Thread(target=ask, args=(keep,)) for keep in (True, False)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield wrong
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(20)
+
+
+def test_a_candidate_serves_from_a_tree_of_its_own_when_it_is_healthy(world: World) -> None:
+    old, new = code("one"), code("two")
+    site = Site(world, old)
+    assert site.ask() == ["one", str(site.container.root)]
+    verdict = site.push("p1", old, new, generation=7)
+
+    assert (verdict["verdict"], verdict["healthy"]) == ("keep", True)
+    root = site.container.volume.root / ".launcher" / "roots" / "7"
+    assert site.ask() == ["two", str(root)]
+    assert site.container.holds(old)
+    site.peer.keep("p1", new)
+    assert site.container.holds(new)
+    assert site.ask() == ["two", str(root)]
+    assert site.container.applied()["push_id"] == "p1"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        code("bad", "raise RuntimeError('broken')"),
+        code("bad", healthy=False),
+        {**code("bad"), "server.py": b"import time; time.sleep(1000)"},
+    ],
+)
+def test_a_candidate_that_fails_has_touched_nothing(world: World, bad: Files) -> None:
+    old = code("one")
+    site = Site(world, old, "--health-timeout", "1")
+    pid = site.container.status()["pid"]
+    with load(site) as wrong:
+        verdict = site.push("p1", old, bad)
+
+    assert verdict["verdict"] == "undone"
+    assert wrong == []
+    assert site.container.status()["pid"] == pid
+    assert site.container.holds(old)
+    assert site.push("p2", old, code("two"))["verdict"] == "keep"
+
+
+def test_no_request_fails_over_many_pushes_good_and_bad(world: World) -> None:
+    tree = code("0")
+    site = Site(world, tree)
+    with load(site) as wrong:
+        for number in range(1, 9):
+            bad = number % 3 == 0
+            new = code(str(number), "raise RuntimeError('broken')" if bad else "")
+            verdict = site.push(f"p{number}", tree, new, generation=number)
+            assert verdict["verdict"] == ("undone" if bad else "keep")
+            if not bad:
+                site.peer.keep(f"p{number}", new)
+                tree = new
+            assert site.ask()[0] == tree["code_of.py"].decode().split("'")[-2]  # type: ignore[union-attr]
+    assert wrong == []
+
+
+def test_an_undo_after_the_swap_swaps_back(world: World) -> None:
+    old = code("one")
+    site = Site(world, old)
+    pid = site.container.status()["pid"]
+    with load(site) as wrong:
+        assert site.push("p1", old, code("two"))["verdict"] == "keep"
+        assert site.ask()[0] == "two"
+        site.peer.say("undo", push_id="p1")
+        site.peer.hear("undone", push_id="p1")
+        assert site.ask() == ["one", str(site.container.root)]
+    assert wrong == []
+    assert site.container.status()["pid"] == pid
+
+
+def test_the_old_instance_finishes_what_it_has_begun(world: World) -> None:
+    old, new = code("one"), code("two")
+    site = Site(world, old)
+    answers: list[list[str]] = []
+    slow = threading.Thread(target=lambda: answers.append(site.ask("/slow")))
+    slow.start()
+    site.until_slow_has_begun()
+    site.push("p1", old, new)
+    world.volume.commit(new, "p1")
+    site.peer.say("keep", push_id="p1")
+    assert site.ask()[0] == "two"
+    site.go.touch()
+    slow.join(20)
+    assert answers == [["one", str(site.container.root)]]
+    site.peer.hear("kept", push_id="p1")
+    (site.container.root / "slow-begun").unlink()
+    assert site.container.holds(new)
+
+
+def test_the_drain_has_a_bound(world: World) -> None:
+    old, new = code("one"), code("two")
+    site = Site(world, old, "--drain-timeout", "0.2", "--stop-timeout", "0.2")
+    with socket.create_connection(("127.0.0.1", site.port)) as stuck:
+        stuck.settimeout(PATIENCE)
+        stuck.sendall(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        site.until_slow_has_begun()
+        site.push("p1", old, new)
+        site.peer.keep("p1", new)
+        assert stuck.recv(100)[:12] in (b"", b"HTTP/1.1 502")
+
+
+def test_an_instance_writes_into_no_tree_but_its_own(world: World) -> None:
+    writes = "open('data/kept.txt', 'a').write(' and written')"
+    old, new = code("one"), code("two", writes)
+    site = Site(world, old)
+    site.push("p1", old, new)
+    site.peer.keep("p1", new)
+    assert (site.container.root / "data/kept.txt").read_bytes() == b"kept"
+    last = code("three", "assert open('data/kept.txt').read() == 'kept'")
+    assert site.push("p2", new, last, generation=2)["verdict"] == "keep"
+
+
+def test_hooks_run_in_the_candidates_tree(world: World) -> None:
+    old, new = code("one"), code("two")
+    site = Site(world, old)
+    hook = {"run": "pwd; cat code_of.py", "moment": "before_start", "seconds": 10}
+    verdict = site.push("p1", old, new, generation=4, hooks=[hook])
+    output = verdict["hooks"][0]["output"]
+    assert output[0].endswith(".launcher/roots/4")
+    assert "two" in output[-1]
+
+
+def test_a_crash_after_the_swap_is_started_again_in_its_place(world: World) -> None:
+    old = code("one")
+    new = code("two", "import threading, os; threading.Timer(0.3, os._exit, [5]).start()")
+    site = Site(world, old)
+    site.push("p1", old, new)
+    site.peer.keep("p1", new)
+    assert site.peer.hear("crashed", push_id="p1")["exit_code"] == 5
+    site.peer.hear_app("healthy")
+    assert site.ask()[0] == "two"
+
+
+def test_a_launcher_that_starts_again_serves_what_is_committed(world: World) -> None:
+    old, new = code("one"), code("two")
+    site = Site(world, old)
+    site.push("p1", old, new)
+    site.peer.keep("p1", new)
+    site.container.crash()
+    site.start()
+    site.container.connect()
+    assert site.ask() == ["two", str(site.container.root)]
+    assert site.container.stop() == 128 + signal.SIGTERM
+    with pytest.raises(OSError):
+        site.ask()
+
+
+def test_an_address_that_is_taken_ends_the_launcher_with_a_line(world: World) -> None:
+    container = world.container(code("one"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        container.start("true", options=("--reload", "blue-green", "--listen", address))
+        assert container.wait() == 2
+    container.wait_for_output(f"cannot listen on {address}".encode(), err=True)
+
+
+def test_without_a_volume_it_relays_all_the_same(world: World) -> None:
+    container: Container = world.container(code("one"))
+    os.rename(world.volume.root, world.volume.root.with_name("away"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ("--reload", "blue-green", "--listen", f"127.0.0.1:{port}")
+    container.start(sys.executable, "server.py", options=options)
+    container.wait_for_output(b"no volume at", err=True)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/")
+    assert connection.getresponse().read().decode().split()[0] == "one"
+    connection.close()
+    assert container.stop() == 128 + signal.SIGTERM
