@@ -1,24 +1,34 @@
-"""What a replica tells a client that does not know its tree: the manifest, and signatures of files.
+"""What a replica tells a client that asks: its tree's manifest, signatures of files, its history.
 
-The data of an answer is one zstd frame, cut into chunks; docs/protocol.md has the fields.
+The data of an answer is cut into chunks; what may be large is one zstd frame. docs/protocol.md has the fields.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import msgpack
 import zstandard
 
 from codesync.delta import Kind, signature
-from codesync.protocol import MAX_CHUNK, Answer, AnswerError, GetManifest, GetSignatures, Message
+from codesync.protocol import (
+    MAX_CHUNK,
+    Answer,
+    AnswerError,
+    GetHistory,
+    GetManifest,
+    GetSignatures,
+    Message,
+)
+from codesync.sidecar.reports import told_pushes
 from codesync.sidecar.store import Store
 from codesync.transaction import Root, TransactionError
 
 
-async def manifest_answer(asked: GetManifest, store: Store) -> AsyncIterator[Message]:
+async def manifest_answer(asked: GetManifest, store: Store) -> AsyncGenerator[Message, None]:
     """The committed tree: msgpack {"manifest": bytes, "tracked": [paths]}."""
     if asked.tree != store.tree:
         yield AnswerError(
@@ -31,13 +41,25 @@ async def manifest_answer(asked: GetManifest, store: Store) -> AsyncIterator[Mes
         {"manifest": store.manifest.to_bytes(), "tracked": sorted(store.committed.tracked)}
     )
     data = await asyncio.to_thread(zstandard.ZstdCompressor().compress, record)
+    for answer in _pieces(asked.request, data):
+        yield answer
+
+
+async def history_answer(asked: GetHistory, store: Store) -> AsyncGenerator[Message, None]:
+    """What is remembered of pushes, kept or not, as JSON: an array of objects, oldest first."""
+    data = json.dumps(told_pushes(store.state), ensure_ascii=False).encode("utf-8", "replace")
+    for answer in _pieces(asked.request, data):
+        yield answer
+
+
+def _pieces(request: int, data: bytes) -> Iterator[Answer]:
+    """All of an answer that is not empty."""
     for start in range(0, len(data), MAX_CHUNK):
-        yield Answer(
-            request=asked.request, data=data[start : start + MAX_CHUNK], last=start + MAX_CHUNK >= len(data)
-        )
+        piece = data[start : start + MAX_CHUNK]
+        yield Answer(request=request, data=piece, last=start + MAX_CHUNK >= len(data))
 
 
-async def signatures_answer(asked: GetSignatures, store: Store) -> AsyncIterator[Message]:
+async def signatures_answer(asked: GetSignatures, store: Store) -> AsyncGenerator[Message, None]:
     """One msgpack [path, signature] after another; a path that is no file of the tree is left out."""
     if asked.tree_id != store.tree.tree_id:
         yield AnswerError(
@@ -55,12 +77,8 @@ async def signatures_answer(asked: GetSignatures, store: Store) -> AsyncIterator
             yield Answer(request=asked.request, data=pending[:MAX_CHUNK], last=False)
             pending = pending[MAX_CHUNK:]
     pending += compressor.flush()
-    for start in range(0, len(pending), MAX_CHUNK):
-        yield Answer(
-            request=asked.request,
-            data=pending[start : start + MAX_CHUNK],
-            last=start + MAX_CHUNK >= len(pending),
-        )
+    for answer in _pieces(asked.request, pending):
+        yield answer
 
 
 def _signatures(paths: tuple[bytes, ...], store: Store) -> Iterator[bytes]:

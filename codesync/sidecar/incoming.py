@@ -19,12 +19,12 @@ class Incoming:
     def __init__(self, stage: Stage, directory: Path) -> None:
         self.stage = stage
         self._file = cast("BinaryIO", tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=str(directory)))
-        self._size = 0
+        self.size = 0  # bytes so far
 
     async def write(self, data: bytes) -> None:
         """The next piece. Raises OSError."""
-        self._size += len(data)
-        if self._size > SPOOL_BYTES:
+        self.size += len(data)
+        if self.size > SPOOL_BYTES:
             await asyncio.to_thread(self._file.write, data)
         else:
             self._file.write(data)

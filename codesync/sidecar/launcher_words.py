@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Callable
 from typing import Any
 
-from codesync.protocol import MAX_TEXT
+from codesync.protocol import HOOK_MOMENTS, MAX_COMMAND, MAX_HOOKS, MAX_TEXT, is_id
 
 _NAME = 512
+_NOTE = 4096
+_NOTES = 32
 _NUMBER = 1 << 53
 _SCALARS = (str, int, float, bool, type(None))
 _MOST = 4096  # entries of a list or an object
@@ -37,6 +40,53 @@ def _name_or_none(value: Any) -> str | None:
 def _number(value: Any) -> int | None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     return value if whole and abs(value) <= _NUMBER else None
+
+
+def _count(value: Any) -> int:
+    number = _number(value)
+    return number if number is not None and number > 0 else 0
+
+
+def _count_or_none(value: Any) -> int | None:
+    number = _number(value)
+    return number if number is not None and number >= 0 else None
+
+
+def _seconds(value: Any) -> float:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known and abs(value) <= _NUMBER and math.isfinite(value) else 0.0
+
+
+def _push_id(value: Any) -> str:
+    text = _name(value)
+    return text if is_id(text) else ""
+
+
+def _notes(value: Any) -> list[str]:
+    return [_text(item, _NOTE) for item in _items(value) if isinstance(item, str)][:_NOTES]
+
+
+def _crash(value: Any) -> dict[str, Any] | None:
+    return (
+        {name: check(value.get(name)) for name, check in _CRASH.items()} if isinstance(value, dict) else None
+    )
+
+
+def _hooks(value: Any) -> list[dict[str, Any]]:
+    """Those that make a report: with a command, and one of the moments."""
+    rows = [row for row in _items(value)[:MAX_HOOKS] if isinstance(row, dict)]
+    hooks = [{name: check(row.get(name)) for name, check in _HOOK.items()} for row in rows]
+    return [hook for hook in hooks if hook["run"] and hook["moment"] in HOOK_MOMENTS]
+
+
+def _lines(value: Any) -> list[tuple[float, str, str, str]]:
+    """Time, stream, push_id and text of each."""
+    rows = value if isinstance(value, list) else []  # a line of the socket has a bound of its own
+    return [
+        (_seconds(row[0]), _text(row[1], 16), _push_id(row[2]), _text(row[3]))
+        for row in rows
+        if isinstance(row, list) and len(row) == 4
+    ]
 
 
 def _texts(value: Any) -> list[str]:
@@ -77,6 +127,24 @@ def _pairs(value: Any) -> list[tuple[str, Any]]:
 
 
 _Check = Callable[[Any], Any]
+_CRASH: dict[str, _Check] = {
+    "push_id": _push_id,
+    "at": _seconds,
+    "after_ms": _count,
+    "exit_code": _number,
+    "signal": _number,
+    "restarts": _count,
+    "log_tail": _texts,
+}
+_HOOK: dict[str, _Check] = {
+    "run": lambda value: _text(value, MAX_COMMAND),
+    "moment": _name,
+    "exit_code": _number,
+    "signal": _number,
+    "ms": _count,
+    "output": _texts,
+    "reason": _text,
+}
 _ALWAYS: dict[str, _Check] = {"type": _name, "push_id": _name}
 _ALSO: dict[str, dict[str, _Check]] = {
     "hello": {
@@ -86,18 +154,27 @@ _ALSO: dict[str, dict[str, _Check]] = {
         "health": bool,
         "app": _scalars,
         "trial": _name_or_none,
+        "reload": _name,
+        "notes": _notes,
+        "crash": _crash,
     },
+    "crashed": _CRASH,
     "gen0": {"state": _name, "error": _text},
     "app": {"app": _scalars},
     "progress": {"stage": _name},
     "verdict": {
         "verdict": _name,
+        "failed": lambda value: value is True,
+        "pid": _number,
+        "healthy_ms": _count_or_none,
         "exit_code": _number,
         "signal": _number,
         "reason": _text,
         "log_tail": _texts,
         "drift": _paths,
         "timings_ms": _timings,
+        "hooks": _hooks,
     },
+    "log": {"request": _number, "lines": _lines, "last": bool},
     "error": {"message": _text},
 }

@@ -6,7 +6,8 @@ This file knows no websocket: messages in by `handle`, messages out by `send`.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 from codesync.delta import DeltaError
@@ -14,6 +15,10 @@ from codesync.protocol import (
     HISTORY,
     AnswerError,
     Chunk,
+    Crash,
+    EndRequest,
+    GetHistory,
+    GetLogs,
     GetManifest,
     GetSignatures,
     Keep,
@@ -26,12 +31,15 @@ from codesync.protocol import (
     Undo,
     fit_state,
 )
-from codesync.sidecar.answers import manifest_answer, signatures_answer
+from codesync.sidecar.answers import history_answer, manifest_answer, signatures_answer
+from codesync.sidecar.at_launcher import STOP_SECONDS
 from codesync.sidecar.launcher_link import LauncherError, LauncherLink
-from codesync.sidecar.reports import failed, one_line, told_commit, told_result
+from codesync.sidecar.logs import Logs
+from codesync.sidecar.permissions import Permissions
+from codesync.sidecar.reports import failed, one_line, present_crash, told_commit, told_crash, told_result
 from codesync.sidecar.store import Store
 from codesync.sidecar.tasks import Tasks
-from codesync.sidecar.trial import STOP_SECONDS, UNDO_MARGIN, Trials
+from codesync.sidecar.trial import UNDO_MARGIN, Trials
 from codesync.transaction import TransactionError
 
 log = logging.getLogger("codesync.sidecar")
@@ -52,16 +60,23 @@ class Replica:
         self._trials = Trials(
             store, self.launcher, self.tasks, send, self.tell_state, undo_margin=undo_margin
         )
+        self._logs = Logs(self.launcher)
+        self._questions: set[tuple[int, int]] = (
+            set()
+        )  # visit and number; whoever asked still wants the answer
+        self.permissions = Permissions(store.volume, self.tell_state)
+        self._crash: Crash | None = None
         self._app: dict[str, Any] = {}
         self._gen0 = "none"
         self._settling = False
+        self.permissions.look()
 
     # --- state -----------------------------------------------------------------------------------------------
 
     @property
     def state(self) -> ReplicaState:
         """What the proxy and `status` are told."""
-        state, committed = self.store.state, self.store.state.committed
+        state, committed, hello = self.store.state, self.store.state.committed, self.launcher.hello
         told = ReplicaState(
             id=state.replica,
             tree=self.store.tree,
@@ -69,10 +84,14 @@ class Replica:
             image=state.image,
             gen0=state.gen0 or "none",
             launcher=self._launcher_state(),
-            health=bool(self.launcher.hello and self.launcher.hello["health"]),
+            health=bool(hello and hello["health"]),
+            reload=hello["reload"] if hello else "",
             app=self._app,
+            crash=present_crash(self._crash, state),
             trial=self._trials.told,
-            notes=state.notes,
+            notes=tuple(
+                dict.fromkeys([*state.notes, *self.permissions.notes, *(hello["notes"] if hello else ())])
+            ),
             history=tuple(told_commit(commit) for commit in state.history[-HISTORY:]),
             results=tuple(told_result(result) for result in state.results),
         )
@@ -86,6 +105,11 @@ class Replica:
     async def tell_state(self) -> None:
         """Tell the proxy, if one is connected, how the replica is now."""
         await self._send(State(replica=self.state))
+
+    def parted(self) -> None:
+        """The proxy is lost, and with it whoever has asked something."""
+        self._questions.clear()
+        self._logs.end_all()
 
     async def reintroduce(self, told: ReplicaState) -> None:
         """Tell a proxy that has just welcomed us what has happened since our hello, which said `told`.
@@ -116,9 +140,11 @@ class Replica:
         kind = message["type"]
         if kind in ("hello", "app"):
             self._app = message["app"]
-            self._trials.app_ended = self._app.get("state") == "exited"
         self._trials.launcher_said(message)
+        if kind in ("hello", "lost"):
+            self.permissions.look()
         if kind == "hello":
+            self._crash = told_crash(message["crash"])
             self._gen0 = message["gen0"]
             self.tasks.spawn(self._welcome_launcher(message))
         elif kind == "gen0":
@@ -126,9 +152,15 @@ class Replica:
             self.tasks.spawn(self._take_generation0())
         elif kind == "progress":
             self.tasks.spawn(self._trials.relay(message["push_id"], message["stage"]))
+        elif kind == "crashed":
+            self._crash = told_crash(message)
+        elif kind == "log":
+            self._logs.heard(message)
+        elif kind == "lost":
+            self._logs.lost()
         elif kind == "error":
             log.warning("launcher: %s", message["message"])
-        if kind in ("app", "lost"):
+        if kind in ("app", "crashed", "lost"):
             self.tasks.spawn(self.tell_state())
 
     async def _welcome_launcher(self, hello: dict[str, Any]) -> None:
@@ -205,9 +237,16 @@ class Replica:
             case Undo():
                 await self._trials.undo(message.push_id, message.reason)
             case GetManifest():
-                self.tasks.spawn(self._answer(message.request, manifest_answer(message, self.store)))
+                self._answer(message.request, manifest_answer(message, self.store))
             case GetSignatures():
-                self.tasks.spawn(self._answer(message.request, signatures_answer(message, self.store)))
+                self._answer(message.request, signatures_answer(message, self.store))
+            case GetHistory():
+                self._answer(message.request, history_answer(message, self.store))
+            case GetLogs():
+                self._answer(message.request, self._logs.answer(message))
+            case EndRequest():
+                self._questions.discard((self._trials.visit, message.request))
+                self._logs.end(message.request)
             case _:
                 log.warning("the proxy sent an unexpected %s", type(message).__name__)
 
@@ -225,14 +264,22 @@ class Replica:
             case Undo():
                 await self._trials.tell_undone(message.push_id, text)
 
-    async def _answer(self, request: int, messages: AsyncIterator[Message]) -> None:
-        visit = self._trials.visit
+    def _answer(self, request: int, messages: AsyncGenerator[Message, None]) -> None:
+        question = (self._trials.visit, request)
+        self._questions.add(question)
+        self.tasks.spawn(self._say_all(question, messages))
+
+    async def _say_all(self, question: tuple[int, int], messages: AsyncGenerator[Message, None]) -> None:
+        request = question[1]
         try:
-            async for message in messages:
-                if visit != self._trials.visit:
-                    return  # whoever asked is gone
-                await self._send(message)
+            async with aclosing(messages):
+                async for message in messages:
+                    if question not in self._questions:
+                        return  # whoever asked is gone, or wants no more
+                    await self._send(message)
         except Exception as error:  # the asker must not wait for the rest
             log.exception("question %d", request)
             text = one_line(f"{type(error).__name__}: {error}")
             await self._send(AnswerError(request=request, code="internal", message=text))
+        finally:
+            self._questions.discard(question)

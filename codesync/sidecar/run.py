@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from codesync.protocol import Failed, ReplicaReport
-from codesync.sidecar.store import Staged
+from codesync.sidecar.pushes import Staged
 
 
 @dataclass(eq=False)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
-from pathlib import Path
 
 from codesync.config import Settings
 from codesync.connection import SOFTWARE, ConnectError, Connection, Disconnected, backoff, connect
@@ -13,7 +11,7 @@ from codesync.protocol import VERSIONS, Hello, Message
 from codesync.pyz import build_pyz
 from codesync.sidecar.replica import Replica
 from codesync.sidecar.store import Store
-from codesync.sidecar.volume import Volume, write_atomically
+from codesync.sidecar.volume import Volume
 
 DISK_SECONDS = 30.0  # at the end, for a commit that has begun
 QUIET_SECONDS = 3600.0  # the websocket's own pings notice a dead proxy much earlier
@@ -35,10 +33,7 @@ async def run(settings: Settings) -> None:
 
 
 def _offer_launcher(volume: Volume) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        draft = Path(directory, "launcher.pyz")
-        build_pyz(str(draft))
-        write_atomically(volume.pyz, draft.read_bytes())
+    build_pyz(str(volume.pyz))
 
 
 class _Service:
@@ -52,6 +47,7 @@ class _Service:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._replica.launcher.run())
+                tasks.create_task(self._replica.permissions.run())
                 tasks.create_task(self._stay_connected())
         finally:
             await self._replica.tasks.settle(DISK_SECONDS)
@@ -75,6 +71,7 @@ class _Service:
                 log.warning("%s", error)
             finally:
                 self._connection = None
+                self._replica.parted()
             await asyncio.sleep(next(waits))
 
     async def _listen(self, connection: Connection) -> None:

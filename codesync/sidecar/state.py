@@ -6,7 +6,8 @@ This file knows the format only; `store.py` reads and writes it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 VERSION = 1
@@ -48,7 +49,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a push_id, for whoever asks again."""
+    """What became of a push_id, for whoever asks again, and for the history: kept pushes and those that were not.
+
+    What has a default is not written while it holds it; results of earlier versions have none of these.
+    """
 
     push_id: str
     source_tree_id: str
@@ -56,6 +60,13 @@ class Result:
     tree_id: str
     tracked_id: str
     generation: int
+    at: float = 0.0  # unix seconds
+    source: str = ""
+    description: str = ""
+    restores: str = ""  # the push_id a rollback went back to
+    bytes: int = 0  # of the batch as it was received
+    timings_ms: Mapping[str, int] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class State:
     def to_bytes(self) -> bytes:
         """JSON; `committed` is repeated at the top level, where the launcher looks for it."""
         record: dict[str, Any] = asdict(self)
+        record["results"] = [_without_defaults(result) for result in self.results]
         record["committed"] = asdict(self.committed) if self.committed else None
         return json.dumps(record, indent=1).encode()
 
@@ -115,3 +127,16 @@ class State:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StateError(f"it is damaged ({error})") from error
+
+
+def _without_defaults(result: Result) -> dict[str, Any]:
+    """The result's fields, less those that hold their default."""
+    told = {}
+    for known in fields(result):
+        value = getattr(result, known.name)
+        if known.default_factory is not MISSING:
+            if value != known.default_factory():
+                told[known.name] = dict(value)
+        elif value != known.default:
+            told[known.name] = value
+    return told

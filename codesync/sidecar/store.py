@@ -15,23 +15,27 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple
+from dataclasses import replace
+from typing import IO, Any, BinaryIO
 
-from codesync.delta import BatchError, Entry, Kind, Manifest, read_batch, unpack_batch
-from codesync.delta.manifest.form import entry_from_json
+from codesync.delta import BatchError, Kind, Manifest, read_batch, unpack_batch
 from codesync.errors import UserError
+from codesync.hooks import matching
 from codesync.plan import ReplicaTree
 from codesync.protocol import TreeRef
 from codesync.sidecar.changes import TrialFiles, displaced_files, tree_changes
+from codesync.sidecar.generation0 import read_image
 from codesync.sidecar.history import History
-from codesync.sidecar.state import Commit, Result, State, StateError, Trial
-from codesync.sidecar.volume import DIRECTORY_MODE, FILE_MODE, Volume, write_atomically
+from codesync.sidecar.launcher_plan import launcher_plan
+from codesync.sidecar.pushes import Ending, Push, Staged, make_result
+from codesync.sidecar.state import Commit, State, StateError, Trial
+from codesync.sidecar.trees import Trees
+from codesync.sidecar.volume import DIRECTORY_MODE, FILE_MODE, Volume, read_bounded, write_atomically
 from codesync.transaction import (
     ATTRIBUTES,
+    DELETE,
     DIRECTORY,
     FILE,
     Change,
@@ -41,7 +45,6 @@ from codesync.transaction import (
     recover,
 )
 
-MAX_GEN0 = 256 * 1024 * 1024
 MAX_RECORD = 64 * 1024
 
 log = logging.getLogger("codesync.sidecar")
@@ -50,26 +53,6 @@ Fill = Callable[[Transaction, Change], None]
 
 class StoreError(UserError):
     """One line: what the volume lacks and what to do about it."""
-
-
-class Push(NamedTuple):
-    """Who pushes what, as the history will tell it. `restores` is the push a rollback goes back to."""
-
-    push_id: str
-    source: str
-    description: str
-    source_tree_id: str = ""
-    restores: str = ""
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A trial as it lies in `trial/`: `files` has the content of every FILE in `changes`."""
-
-    push: Push
-    target: ReplicaTree
-    changes: tuple[Change, ...]
-    files: dict[bytes, Path]
 
 
 class Store:
@@ -82,12 +65,15 @@ class Store:
         self._now = now
         self._root = Root(os.fsencode(volume.root))
         self._history = History(volume.objects)
+        self._trees = Trees(volume)
         self.state = self._load_state()
         self._recover()
         self.drop_trial()
         committed = self.state.committed
         self.committed = (
-            self._load(committed.tree_id, committed.tracked_id) if committed else ReplicaTree(Manifest.of(()))
+            self._trees.load(TreeRef(committed.tree_id, committed.tracked_id))
+            if committed
+            else ReplicaTree(Manifest.of(()))
         )
 
     @classmethod
@@ -152,14 +138,14 @@ class Store:
             return self._record_trial(Staged(push, result, tuple(unpacked.changes), files.paths))
 
     def stage_tree(self, push: Push, tree: TreeRef) -> Staged:
-        """Stage a tree of the history again, from what `current/` and the history hold.
+        """Stage a tree of the history again, from what `current/` and the history hold; of `push.hooks` those that match.
 
         Raises StoreError, BatchError, OSError; then no trial is there.
         """
         if not any((c.tree_id, c.tracked_id) == tree for c in self.state.history):
             raise StoreError(f"tree {tree.tree_id[:12]} is no longer in this replica's history")
         with self._staging():
-            target = self._load(*tree)
+            target = self._trees.load(tree)
             here = {entry.digest: entry.path for entry in self.manifest if entry.kind == Kind.FILE}
             files = TrialFiles(self.volume.trial)
             changes = tree_changes(self.manifest, target.manifest)
@@ -167,12 +153,20 @@ class Store:
                 if change.kind == FILE:
                     with self._content(bytes.fromhex(change.digest), here) as source:
                         files.copy(change, source)
+            push = push._replace(hooks=matching(push.hooks, self._changed_paths(changes)))
             return self._record_trial(Staged(push, target, tuple(changes), files.paths))
 
     def _content(self, digest: bytes, here: dict[bytes, bytes]) -> BinaryIO:
         if digest in here:
             return self._root.open(b"current/" + here[digest])
         return self._root.open(b".sidecar/history/" + digest.hex().encode())
+
+    def _changed_paths(self, changes: Iterable[Change]) -> Iterator[bytes]:
+        """As hooks' patterns look at them: a directory ends in a slash."""
+        for change in changes:
+            entry = self.manifest.get(change.path)
+            known = entry is not None and entry.kind == Kind.DIRECTORY and change.kind in (DELETE, ATTRIBUTES)
+            yield change.path + b"/" if known or change.kind == DIRECTORY else change.path
 
     @contextmanager
     def _staging(self) -> Iterator[None]:
@@ -187,57 +181,60 @@ class Store:
             raise
 
     def _record_trial(self, staged: Staged) -> Staged:
-        plan = {
-            "version": 1,
-            "push_id": staged.push.push_id,
-            "base": self.manifest.tree_id,
-            "target": staged.target.manifest.tree_id,
-            "changes": [
-                change.to_json()
-                | ({"file": f"files/{staged.files[change.path].name}"} if change.kind == FILE else {})
-                for change in staged.changes
-            ],
-        }
-        write_atomically(self.volume.trial / "plan.json", json.dumps(plan).encode(), durable=False)
+        base, target = self.manifest.tree_id, staged.target.manifest.tree_id
+        plan = launcher_plan(staged, base, self._next(staged))
+        write_atomically(self.volume.trial / "plan.json", plan, durable=False)
         self.staged = staged
-        trial = Trial(staged.push.push_id, self.manifest.tree_id, staged.target.manifest.tree_id)
-        self._save(durable=False, trial=trial)  # no start ever takes a trial up again
+        # not written: a start drops every trial, and the state must never be on its way to the disk unsynced
+        self.state = replace(self.state, trial=Trial(staged.push.push_id, base, target))
         return staged
 
-    def drop_trial(self, result: Result | None = None) -> None:
-        """Forget the trial, if any; `result` is remembered with it."""
+    def _next(self, staged: Staged) -> int:
+        """The generation that it will be when it is kept."""
+        committed = self.state.committed
+        return (committed.generation if committed else 0) + bool(staged.changes)
+
+    def drop_trial(self) -> None:
+        """Forget the trial, if any."""
         self.staged = None
         with suppress(FileNotFoundError):
             shutil.rmtree(self.volume.trial)
-        if self.state.trial or result:
-            results = self.state.with_result(result) if result else self.state.results
-            self._save(trial=None, results=results)
+        self._trees.dropped(self.state)
+        self.state = replace(self.state, trial=None)
+
+    def undo(self, ending: Ending) -> None:
+        """Forget the trial and remember what became of it. Raises OSError."""
+        staged, committed = self.staged, self.state.committed
+        assert staged is not None, "undo follows a stage"
+        self.drop_trial()
+        generation = committed.generation if committed else 0
+        result = make_result(staged.push, ending, self.tree, generation, self._now())
+        self._save(results=self.state.with_result(result))
 
     # --- committing ------------------------------------------------------------------------------------------
 
-    def commit(self, status: str) -> Commit:
+    def prepare(self) -> None:
+        """What can be brought to the disk while the launcher tries the tree. Raises OSError; `commit` tries again."""
+        if self.staged is not None:
+            self._trees.prepare(self.staged.target, self.state)
+
+    def commit(self, ending: Ending) -> Commit:
         """Make the trial the committed tree. Raises OSError, TransactionError: then the old one stands."""
         staged = self.staged
         assert staged is not None, "commit follows a stage"
-        old = self.state.committed
+        push = staged.push
         commit = Commit(
-            push_id=staged.push.push_id,
-            generation=(old.generation if old else 0) + bool(staged.changes),
+            push_id=push.push_id,
+            generation=self._next(staged),
             tree_id=staged.target.ids[0],
             tracked_id=staged.target.ids[1],
-            description=staged.push.description,
-            source=staged.push.source,
+            description=push.description,
+            source=push.source,
             at=self._now(),
-            restores=staged.push.restores,
+            restores=push.restores,
         )
-        result = Result(
-            commit.push_id,
-            staged.push.source_tree_id,
-            status,
-            commit.tree_id,
-            commit.tracked_id,
-            commit.generation,
-        )
+        tree = TreeRef(*staged.target.ids)
+        result = make_result(push, ending, tree, commit.generation, commit.at)
 
         def adopt(transaction: Transaction, change: Change) -> None:
             transaction.adopt(change, str(staged.files[change.path]))
@@ -251,8 +248,11 @@ class Store:
 
         Raises OSError, TransactionError, StoreError; then everything is as it was.
         """
-        image, entries, files = self._read_generation0()
-        target = Manifest.of(entries)
+        try:
+            image = read_image(self._root)
+        except ValueError as error:
+            raise StoreError(f".launcher/gen0.json is malformed ({error}); restart the launcher") from error
+        target = Manifest.of(image.entries)
         dropped = sum(commit.generation > 0 for commit in self.state.history)
         words = "1 earlier push was" if dropped == 1 else f"{dropped} earlier pushes were"
         notes = (f"the image has changed: {words} dropped",) if dropped else ()
@@ -261,23 +261,14 @@ class Store:
         staged = Staged(Push("", "", ""), tree, tuple(tree_changes(self.manifest, target)), {})
 
         def copy(transaction: Transaction, change: Change) -> None:
-            with self._root.open(b".launcher/gen0/" + files[change.path]) as source:
+            with self._root.open(b".launcher/gen0/" + image.files[change.path]) as source:
                 transaction.copy(change, source)
 
         self.drop_trial()
-        self._commit(commit, staged, copy, keep_history=False, image=image, gen0=target.tree_id, notes=notes)
+        state = {"image": image.identity, "gen0": target.tree_id, "notes": notes}
+        self._commit(commit, staged, copy, keep_history=False, **state)
         shutil.rmtree(self.volume.launcher / "gen0", ignore_errors=True)
         return commit
-
-    def _read_generation0(self) -> tuple[str, list[Entry], dict[bytes, bytes]]:
-        """The image's identity, its entries, and the name below `gen0/` of each file."""
-        try:
-            record = json.loads(self._read(b".launcher/gen0.json", MAX_GEN0))
-            rows = [(entry_from_json(fields), os.fsencode(name)) for *fields, name in record["entries"]]
-            files = {entry.path: name for entry, name in rows if entry.kind == Kind.FILE}
-            return str(record["image"])[:128], [entry for entry, _ in rows], files
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f".launcher/gen0.json is malformed ({error}); restart the launcher") from error
 
     def _commit(
         self, commit: Commit, staged: Staged, fill: Fill, *, keep_history: bool = True, **state: Any
@@ -291,14 +282,18 @@ class Store:
         try:
             self._fill(transaction, staged, fill)
             transaction.rename()
-            self._describe(commit, staged)
+            self._trees.prepare(staged.target, self.state)
+            if staged.changes and commit.tree_id == self.manifest.tree_id:
+                self._trees.rewrite(staged.target)  # a tree_id tells nothing of modes
             self._save(trial=None, history=history, **state)
         except BaseException:  # whatever stops us, the old tree stands
             transaction.undo()
             raise
         self.committed, self.staged = staged.target, None
+        self._trees.committed()
         self._retire(transaction, displaced)
-        self._sweep()
+        self._trees.sweep(self.state, self._applied())
+        self._history.sweep(self.state.history)
 
     def _fill(self, transaction: Transaction, staged: Staged, fill: Fill) -> None:
         for change in staged.changes:
@@ -308,14 +303,6 @@ class Store:
                 mode = DIRECTORY_MODE & 0o777 if change.kind == DIRECTORY else None
                 transaction.add(change._replace(mode=mode))
 
-    def _describe(self, commit: Commit, staged: Staged) -> None:
-        """Write what the state names by id. It may be there from an earlier push, but a tree_id tells nothing of modes."""
-        manifest, tracked = self._manifest_path(commit.tree_id), self.volume.tracked / commit.tracked_id
-        if not manifest.exists() or (staged.changes and commit.tree_id == self.manifest.tree_id):
-            write_atomically(manifest, json.dumps(staged.target.manifest.to_json()).encode())
-        if not tracked.exists():
-            write_atomically(tracked, b"\0".join(sorted(staged.target.tracked)))
-
     def _retire(self, transaction: Transaction, displaced: dict[bytes, str]) -> None:
         """Move what was displaced into the history. What fails here is finished by the next recovery."""
         try:
@@ -324,18 +311,14 @@ class Store:
             log.warning("displaced files are not in the history yet: %s", error)
             transaction.abandon()
 
-    def record(self, result: Result) -> None:
-        """Remember what became of a push that was not kept."""
-        self._save(results=self.state.with_result(result))
-
     # --- disk ------------------------------------------------------------------------------------------------
 
-    def _save(self, *, durable: bool = True, **changes: Any) -> None:
+    def _save(self, **changes: Any) -> None:
         """Write the state, then go by it. Raises OSError; then the old one is there, on disk as in memory."""
         state = replace(self.state, **changes)
         data = state.to_bytes()
         try:
-            write_atomically(self.volume.state, data, durable=durable)
+            write_atomically(self.volume.state, data)
         except OSError:
             if not self._is_state(data):
                 raise
@@ -344,17 +327,9 @@ class Store:
 
     def _is_state(self, data: bytes) -> bool:
         try:
-            return self._read(b".sidecar/state", len(data)) == data
+            return read_bounded(self._root, b".sidecar/state", len(data)) == data
         except (OSError, ValueError, TransactionError):
             return False
-
-    def _read(self, path: bytes, limit: int) -> bytes:
-        """A regular file of the volume, reached through no symlink. Raises OSError, ValueError where it is larger."""
-        with self._root.open(path) as file:
-            data = file.read(limit + 1)
-        if len(data) > limit:
-            raise ValueError(f"{os.fsdecode(path)} is larger than {limit} bytes")
-        return data
 
     def _load_state(self) -> State:
         try:
@@ -379,31 +354,9 @@ class Store:
         kept = committed.transaction if committed else None
         recover(os.fsencode(self.volume.current), lambda name: name == kept, retire)
 
-    def _manifest_path(self, tree_id: str) -> Path:
-        return self.volume.manifests / f"{tree_id}.json"
-
-    def _load(self, tree_id: str, tracked: str) -> ReplicaTree:
-        manifest = Manifest.from_json(json.loads(self._manifest_path(tree_id).read_bytes()))
-        data = (self.volume.tracked / tracked).read_bytes()
-        return ReplicaTree(manifest, frozenset(data.split(b"\0")) if data else frozenset())
-
-    def _sweep(self) -> None:
-        """Remove manifests, tracked sets and objects that nothing refers to any more."""
-        trees = {c.tree_id for c in self.state.history} | {self.state.gen0, self._applied()}
-        _remove_others(self.volume.manifests, {f"{tree_id}.json" for tree_id in trees})
-        _remove_others(self.volume.tracked, {c.tracked_id for c in self.state.history})
-        self._history.sweep(self.state.history)
-
     def _applied(self) -> str:
         """The tree the launcher runs: it needs that manifest to know what to change at its next start."""
         try:
-            return str(json.loads(self._read(b".launcher/applied", MAX_RECORD))["tree_id"])
+            return str(json.loads(read_bounded(self._root, b".launcher/applied", MAX_RECORD))["tree_id"])
         except (OSError, ValueError, KeyError, TypeError, TransactionError):
             return ""
-
-
-def _remove_others(directory: Path, wanted: set[str]) -> None:
-    for name in os.listdir(directory):
-        if name not in wanted:
-            with suppress(OSError):  # something else's; it costs room, no more
-                (directory / name).unlink()

@@ -25,21 +25,21 @@ from codesync.protocol import (
     Try,
     Undone,
 )
-from codesync.sidecar import store as disk
+from codesync.sidecar.at_launcher import AtLauncher
 from codesync.sidecar.incoming import Incoming
 from codesync.sidecar.launcher_link import LauncherError, LauncherLink
 from codesync.sidecar.launcher_link import Message as LauncherMessage
-from codesync.sidecar.reports import failed, make_report, one_line, was_undone
+from codesync.sidecar.pushes import Ending, Push
+from codesync.sidecar.pushes import Staged as StagedPush
+from codesync.sidecar.reports import failed, make_report, one_line, verdict_status, was_undone
 from codesync.sidecar.run import Run
-from codesync.sidecar.state import Commit, Result
-from codesync.sidecar.store import Push, Store, StoreError
+from codesync.sidecar.state import Commit
+from codesync.sidecar.store import Store, StoreError
 from codesync.sidecar.tasks import Tasks
 
 STAGED_SECONDS = 180.0  # a staged trial is dropped when nothing is heard from the proxy for so long
 # The proxy takes verdicts until 15 s past its deadline, and may say Keep for 30 s after that.
 UNDO_MARGIN = 60.0
-VERDICT_MARGIN = 15.0  # past its deadline the launcher still has to put the old code back
-STOP_SECONDS = 60.0  # the launcher's answer to keep, undo and apply
 LAST_WORD_SECONDS = 5.0  # the verdict of a trial that was called off
 
 log = logging.getLogger("codesync.sidecar")
@@ -59,16 +59,14 @@ class Trials:
         undo_margin: float,
     ) -> None:
         self.visit = 0  # counts the proxy's connections: what one has asked is not answered on the next
-        self.app_ended = False
         self._store = store
-        self._launcher = launcher
+        self._launcher = AtLauncher(launcher, tasks, tell_state)
         self._tasks = tasks
         self._send = send
         self._tell_state = tell_state
         self._undo_margin = undo_margin
         self._run: Run | None = None
         self._incoming: Incoming | None = None
-        self._keeping: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._progress = asyncio.Lock()
 
@@ -145,7 +143,15 @@ class Trials:
 
     async def _stage_batch(self, incoming: Incoming, visit: int) -> None:
         stage = incoming.stage
-        push = Push(stage.push_id, stage.source, stage.description, stage.source_tree_id)
+        push = Push(
+            stage.push_id,
+            stage.source,
+            stage.description,
+            stage.source_tree_id,
+            hooks=stage.hooks,
+            size=incoming.size,
+            timings_ms=stage.timings_ms,
+        )
         await self._stage(
             push, lambda: self._store.stage_batch(push, incoming.rewound(), stage.target), visit
         )
@@ -153,11 +159,17 @@ class Trials:
 
     def stage_tree(self, message: StageTree) -> None:
         """Stage a tree of the history, in a task of its own."""
-        push = Push(message.push_id, message.source, message.description, restores=message.restores)
+        push = Push(
+            message.push_id,
+            message.source,
+            message.description,
+            restores=message.restores,
+            hooks=message.hooks,
+        )
         work = self._stage(push, lambda: self._store.stage_tree(push, message.tree), self.visit)
         self._tasks.spawn(work)
 
-    async def _stage(self, push: Push, work: Callable[[], disk.Staged], visit: int) -> None:
+    async def _stage(self, push: Push, work: Callable[[], StagedPush], visit: int) -> None:
         answer: Message = Staged(push_id=push.push_id)
         async with self._turn:
             if self._run is not None:
@@ -210,16 +222,24 @@ class Trials:
             return self._make_report("no_changes")
         if not self._launcher.connected:
             return self._make_report("stored")
-        if self._keeping is not None:  # the launcher has one trial at a time
-            await asyncio.wait([self._keeping])
+        await self._launcher.free()
         if run.called_off:
             raise LauncherError("the push was called off before it was tried")
-        health = bool(self._launcher.hello and self._launcher.hello["health"])
+        has_check = self._launcher.has_check
         run.at_launcher = True
-        asked = {"type": "try", "push_id": run.push_id, "deadline_s": seconds}
-        verdict = await self._launcher.request(asked, "verdict", seconds + VERDICT_MARGIN)
-        kept = verdict.get("verdict") == "keep"
-        return self._make_report(("healthy" if health else "running") if kept else "rolled_back", verdict)
+        self._tasks.spawn(self._prepare(run))  # meanwhile
+        verdict = await self._launcher.attempt(run.push_id, seconds)
+        return self._make_report(verdict_status(verdict, has_check=has_check), verdict)
+
+    async def _prepare(self, run: Run) -> None:
+        def work() -> None:
+            if self._store.staged is run.staged:
+                self._store.prepare()
+
+        try:
+            await self._tasks.disk(work)
+        except OSError as error:
+            log.warning("push %s is not prepared, its commit tries again: %s", run.push_id, error)
 
     def _make_report(self, status: str, verdict: LauncherMessage | None = None) -> ReplicaReport:
         return make_report(self._store.state, status, verdict or {})
@@ -236,6 +256,8 @@ class Trials:
     def launcher_said(self, message: LauncherMessage) -> None:
         """Call the trial off when the launcher, or a new one, has it no more."""
         run, kind = self._current, message["type"]
+        if kind in ("hello", "app"):
+            self._launcher.app_is(message["app"])
         if run is None or not run.at_launcher or run.called_off or was_undone(run.report):
             return
         if kind == "lost" or (kind == "hello" and message.get("trial") != run.push_id):
@@ -265,7 +287,7 @@ class Trials:
             return "undone", "there is no healthy trial to be kept"
         if run.called_off or (run.at_launcher and not self._launcher.connected):
             return "undone", "the container restarted during the trial"
-        if run.at_launcher and self.app_ended:
+        if run.at_launcher and run.report.status != "unhealthy" and self._launcher.has_ended(run.report.pid):
             return "crashed", "the application ended before the push was kept"
         return None
 
@@ -274,7 +296,7 @@ class Trials:
         assert report is not None, "it is healthy"
         changed = bool(run.staged.changes)
         try:
-            commit = await self._tasks.disk(lambda: self._commit_this(run, report.status))
+            commit = await self._tasks.disk(lambda: self._commit_this(run, report))
         except Exception as error:  # the store says by raising that the old tree still stands
             log.warning("push %s cannot be committed: %s", run.push_id, error)
             await self._end(run, f"the commit failed: {error}")
@@ -283,21 +305,14 @@ class Trials:
         run.stop_timer()
         self._run = None
         if changed and self._launcher.connected:
-            self._keeping = self._tasks.spawn(self._keep_at_launcher(run.push_id))
+            self._launcher.keep(run.push_id)
         await self._send(Kept(push_id=run.push_id, report=replace(report, generation=commit.generation)))
         await self._tell_state()
 
-    def _commit_this(self, run: Run, status: str) -> Commit:
+    def _commit_this(self, run: Run, report: ReplicaReport) -> Commit:
         if self._store.staged is not run.staged:
             raise StoreError("the trial was dropped meanwhile")
-        return self._store.commit(status)
-
-    async def _keep_at_launcher(self, push_id: str) -> None:
-        try:
-            await self._launcher.request({"type": "keep", "push_id": push_id}, "kept", STOP_SECONDS)
-        except LauncherError as error:
-            log.warning("%s; it reads the committed tree when it is back", error)
-        await self._tell_state()
+        return self._store.commit(Ending(report.status, report.timings_ms, report.reason))
 
     async def _already_decided(self, push_id: str) -> None:
         """Keep for a push that is no trial any more: say what it became."""
@@ -334,10 +349,10 @@ class Trials:
         run.called_off = True
         run.stop_timer()
         if run.at_launcher and self._launcher.connected and not was_undone(run.report):
-            await self._undo_at_launcher(run.push_id)
+            await self._launcher.undo(run.push_id)
         await self._finish_trying(run)
         try:
-            await self._tasks.disk(lambda: self._drop(run))
+            await self._tasks.disk(lambda: self._drop(run, reason))
         except Exception as error:  # the trial is over all the same; a start drops what is left of it
             log.warning("what became of push %s is not recorded: %s", run.push_id, error)
         if self._run is run:
@@ -345,26 +360,21 @@ class Trials:
         await self.tell_undone(run.push_id, reason, run.report)
         await self._tell_state()
 
-    def _drop(self, run: Run) -> None:
-        store, committed = self._store, self._store.state.committed
-        if store.staged is not run.staged:
+    def _drop(self, run: Run, reason: str) -> None:
+        if self._store.staged is not run.staged:
             return
-        push, generation = run.staged.push, committed.generation if committed else 0
-        result = Result(push.push_id, push.source_tree_id, "rolled_back", *store.tree, generation)
-        # what was not tried may be sent again as if it had never been
-        store.drop_trial(None if run.phase == "staged" else result)
+        if run.phase == "staged":  # what was not tried may be sent again as if it had never been
+            self._store.drop_trial()
+        else:
+            report = run.report
+            told = (report.reason if report else "") or one_line(reason)
+            self._store.undo(Ending("rolled_back", report.timings_ms if report else {}, told))
 
     async def tell_undone(self, push_id: str, reason: str, report: ReplicaReport | None = None) -> None:
         """Say that the push is no trial here."""
         done = replace(report or self._make_report("rolled_back"), status="rolled_back")
         report = done if done.reason else replace(done, reason=one_line(reason))
         await self._send(Undone(push_id=push_id, report=report))
-
-    async def _undo_at_launcher(self, push_id: str) -> None:
-        try:
-            await self._launcher.request({"type": "undo", "push_id": push_id}, "undone", STOP_SECONDS)
-        except LauncherError as error:
-            log.warning("%s; it undoes the trial when it is back", error)
 
     async def _finish_trying(self, run: Run) -> None:
         if run.trying is not None:

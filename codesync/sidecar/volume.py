@@ -10,6 +10,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from codesync.transaction import Root
+
 FILE_MODE = 0o640
 DIRECTORY_MODE = 0o2750
 SHARED_MODE = 0o2770
@@ -34,17 +36,19 @@ class Volume:
     def prepare(self) -> None:
         """Make the directories that are missing. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True)
-        for directory in (
-            self.current,
-            self.sidecar,
-            self.manifests,
-            self.tracked,
-            self.objects,
-            self.launcher,
-        ):
-            directory.mkdir(exist_ok=True)
-            with suppress(PermissionError):  # made by the launcher's user, who gave it the same mode
-                directory.chmod(DIRECTORY_MODE)
+        for directory in (self.current, self.sidecar, self.manifests, self.tracked, self.objects):
+            _make(directory, DIRECTORY_MODE)
+        _make(self.launcher, SHARED_MODE)
+
+
+def _make(directory: Path, mode: int) -> None:
+    before = os.umask(0)  # a launcher of another user may look for it as soon as it is there
+    try:
+        directory.mkdir(mode & 0o777, exist_ok=True)
+    finally:
+        os.umask(before)
+    with suppress(PermissionError):  # made by the launcher's user, who gave it the same mode
+        directory.chmod(mode)
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -68,3 +72,12 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def read_bounded(volume: Root, path: bytes, limit: int) -> bytes:
+    """A regular file, reached through no symlink. Raises OSError, TransactionError, ValueError where it is larger."""
+    with volume.open(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"{os.fsdecode(path)} is larger than {limit} bytes")
+    return data

@@ -1,7 +1,6 @@
 """The launcher's socket with a launcher that says what no launcher should."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -11,31 +10,17 @@ from typing import Any
 import pytest
 
 from codesync.sidecar.launcher_link import LauncherError, LauncherLink
+from tests.sidecar.played import PlayedLauncher, listening
 
 pytestmark = pytest.mark.anyio
 
 
-class Fake:
-    """The other end of the socket: what it has heard, and a way to say anything."""
+class Fake(PlayedLauncher):
+    """With a note of what reached the sidecar's side."""
 
     def __init__(self, version: int) -> None:
-        self.version = version
-        self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        super().__init__(version=version, app={"state": {"nested": 1}, "pid": 7})
         self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.hellos: asyncio.Queue[None] = asyncio.Queue()
-        self._writer: asyncio.StreamWriter | None = None
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        self.say({"type": "hello", "version": self.version, "app": {"state": {"nested": 1}, "pid": 7}})
-        self.hellos.put_nowait(None)
-        while line := await reader.readline():
-            self.heard.put_nowait(json.loads(line))
-        writer.close()
-
-    def say(self, message: object) -> None:
-        assert self._writer is not None
-        self._writer.write(json.dumps(message).encode() + b"\n")
 
     async def next(self, kind: str) -> dict[str, Any]:
         """The next message that reached the sidecar's side."""
@@ -48,28 +33,25 @@ class Fake:
 @asynccontextmanager
 async def linked(directory: Path, version: int = 1) -> AsyncIterator[tuple[LauncherLink, Fake]]:
     fake = Fake(version)
-    server = await asyncio.start_unix_server(fake.serve, directory / "launcher.sock")
-    link = LauncherLink(directory, lambda: {"type": "hello", "version": 1}, fake.told.put_nowait)
-    running = asyncio.create_task(link.run())
-    try:
-        async with asyncio.timeout(5):
-            await link.looked.wait()
-            await fake.hellos.get()
-        yield link, fake
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        server.close()
+    async with listening(directory, fake):
+        link = LauncherLink(directory, lambda: {"type": "hello", "version": 1}, fake.told.put_nowait)
+        running = asyncio.create_task(link.run())
+        try:
+            async with asyncio.timeout(5):
+                await link.looked.wait()
+                await fake.hellos.get()
+            yield link, fake
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
 
 
 async def test_two_who_ask_the_same_share_one_answer(tmp_path: Path) -> None:
     async with linked(tmp_path) as (link, fake):
         asked = {"type": "undo", "push_id": "p1"}
         both = [asyncio.create_task(link.request(asked, "undone", 5)) for _ in range(2)]
-        async with asyncio.timeout(5):
-            while (await fake.heard.get())["type"] != "undo":
-                pass
+        await fake.hears("undo")
         fake.say({"type": "undone", "push_id": "p1"})
         assert [answer["push_id"] for answer in await asyncio.gather(*both)] == ["p1", "p1"]
         assert fake.heard.empty()
@@ -78,10 +60,9 @@ async def test_two_who_ask_the_same_share_one_answer(tmp_path: Path) -> None:
 async def test_an_error_about_no_push_ends_an_apply(tmp_path: Path) -> None:
     async with linked(tmp_path) as (link, fake):
         asked = asyncio.create_task(link.request({"type": "apply"}, "applied", 60))
+        await fake.hears("apply")
+        fake.say({"type": "error", "message": "no space"})
         async with asyncio.timeout(5):
-            while (await fake.heard.get())["type"] != "apply":
-                pass
-            fake.say({"type": "error", "message": "no space"})
             with pytest.raises(LauncherError, match="no space"):
                 await asked
 

@@ -1,21 +1,23 @@
 """A replica with a real launcher, told what to do by messages as the proxy sends them."""
 
 import asyncio
-import io
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from codesync.delta import TrackedChange, scan, tracked_id, write_batch
 from codesync.protocol import (
     MAX_CHUNK,
+    Answer,
     AnswerError,
     Chunk,
     Failed,
+    GetLogs,
     GetManifest,
     GetSignatures,
+    Hook,
     Keep,
     Kept,
     Message,
@@ -30,6 +32,7 @@ from codesync.protocol import (
 from codesync.sidecar.replica import Replica
 from codesync.sidecar.store import Store
 from tests.chain.harness import Chain, content, running_chain, tree_of
+from tests.sidecar.pushing import stage_messages
 
 pytestmark = pytest.mark.anyio
 
@@ -60,27 +63,10 @@ class World:
             while self.replica.state.launcher != "ready" or self.store.state.committed is None:
                 await self.said.get()
 
-    async def stage(self, push_id: str) -> None:
+    async def stage(self, push_id: str, **fields: Any) -> None:
         """What the proxy relays for a push of the chain's source."""
-        source = self.chain.source
-        target = scan(str(source))
-        file = io.BytesIO()
-        tracked = TrackedChange.between(self.store.committed.tracked, target, target.paths)
-        write_batch(file, str(source), self.store.manifest, target, push_id=push_id, tracked=tracked)
-        ref = TreeRef(target.tree_id, tracked_id(target.paths))
-        stage = Stage(
-            push_id=push_id,
-            base=self.store.tree,
-            target=ref,
-            source="s",
-            description="d",
-            source_tree_id=ref.tree_id,
-        )
-        await self.replica.handle(stage)
-        data = file.getvalue()
-        for start in range(0, len(data), MAX_CHUNK):
-            last = start + MAX_CHUNK >= len(data)
-            await self.replica.handle(Chunk(push_id=push_id, data=data[start : start + MAX_CHUNK], last=last))
+        for message in stage_messages(self.store, self.chain.source, push_id, **fields):
+            await self.replica.handle(message)
 
 
 @pytest.fixture
@@ -284,3 +270,20 @@ async def test_an_undo_is_told_also_where_it_cannot_be_recorded(world: World) ->
     assert world.replica.state.trial is None
     draft.rmdir()
     await on_trial(world, "p2")
+
+
+async def test_hooks_run_at_the_launcher_and_its_log_is_answered(world: World) -> None:
+    world.chain.write("content.py", content("new") + "print('imported', flush=True)\n")
+    await world.stage("p1", hooks=(Hook(run="echo hooked", moment="before_start", seconds=20.0),))
+    await world.expect(Staged)
+    await world.replica.handle(Try(push_id="p1", deadline_s=60.0))
+    tried = await world.expect(Tried)
+    assert isinstance(tried, Tried)
+    assert [(hook.exit_code, hook.output) for hook in tried.report.hooks] == [(0, ("hooked",))]
+    assert tried.report.pid
+    await world.replica.handle(GetLogs(request=1, replica="r", lines=100, since_push="p1"))
+    answer = await world.expect(Answer)
+    assert isinstance(answer, Answer)
+    assert answer.last
+    assert b'"text": "imported"' in answer.data
+    assert b'"push_id": "p1"' in answer.data

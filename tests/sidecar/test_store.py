@@ -1,65 +1,23 @@
 """The replica's volume: staged, committed, rolled back, recovered."""
 
 import base64
-import errno
 import hashlib
 import io
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from codesync.delta import BatchError, Manifest, TrackedChange, scan, tracked_id, write_batch
 from codesync.protocol import TreeRef
-from codesync.sidecar.store import Push, Store, StoreError
+from codesync.sidecar.pushes import Ending, Push
+from codesync.sidecar.store import Store, StoreError
 from codesync.transaction import TransactionError
+from tests.sidecar.pushing import contents, push_tree
 
 EMPTY = TreeRef(Manifest.of(()).tree_id, tracked_id(()))
-
-
-def push_tree(store: Store, source: Path, push_id: str, *, commit: bool = True) -> TreeRef:
-    """What a client and the proxy do: a batch from the store's tree to `source`, staged and kept."""
-    target = scan(str(source))
-    file = io.BytesIO()
-    tracked = TrackedChange.between(store.committed.tracked, target, target.paths)
-    write_batch(file, str(source), store.manifest, target, push_id=push_id, tracked=tracked)
-    file.seek(0)
-    ref = TreeRef(target.tree_id, tracked_id(target.paths))
-    store.stage_batch(Push(push_id, "me@here:/src", "a change", target.tree_id), file, ref)
-    if commit:
-        store.commit("healthy")
-    return ref
-
-
-def contents(root: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(root)): path.read_text()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    }
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    root = tmp_path / "source"
-    (root / "package").mkdir(parents=True)
-    (root / "app.py").write_text("one\n")
-    (root / "package" / "module.py").write_text("module\n" * 100)
-    return root
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(str(tmp_path / "files"))
-    yield store
-    store.close()
 
 
 def test_a_new_volume_holds_the_empty_tree(store: Store) -> None:
@@ -71,7 +29,7 @@ def test_a_staged_push_changes_nothing_until_it_is_committed(store: Store, sourc
     ref = push_tree(store, source, "p1", commit=False)
     assert contents(store.volume.current) == {}
     assert store.state.trial is not None
-    store.commit("healthy")
+    store.commit(Ending("healthy"))
     assert contents(store.volume.current) == contents(source)
     assert store.tree == ref
     assert store.state.trial is None
@@ -151,12 +109,12 @@ def test_a_tree_of_the_history_comes_back(store: Store, source: Path) -> None:
     (source / "package").rmdir()
     second = push_tree(store, source, "p2")
     store.stage_tree(Push("r1", "", "", restores="p1"), first)
-    commit = store.commit("healthy")
+    commit = store.commit(Ending("healthy"))
     assert (commit.generation, commit.restores) == (3, "p1")
     assert contents(store.volume.current) == before
     assert store.tree == first
     store.stage_tree(Push("r2", "", "", restores="p2"), second)
-    store.commit("healthy")
+    store.commit(Ending("healthy"))
     assert contents(store.volume.current) == contents(source)
 
 
@@ -171,7 +129,7 @@ def test_the_history_is_bounded_and_its_contents_too(store: Store, source: Path)
     with pytest.raises(StoreError, match="no longer"):
         store.stage_tree(Push("r", "", ""), refs[0])
     store.stage_tree(Push("r", "", ""), refs[3])
-    store.commit("healthy")
+    store.commit(Ending("healthy"))
     assert (store.volume.current / "app.py").read_text() == "version 3\n"
 
 
@@ -183,7 +141,7 @@ def test_only_the_tracked_set_changes_without_a_new_generation(store: Store, sou
     file.seek(0)
     ref = TreeRef(store.manifest.tree_id, tracked_id([b"app.py"]))
     store.stage_batch(Push("p2", "", ""), file, ref)
-    assert store.commit("no_changes").generation == 1
+    assert store.commit(Ending("no_changes")).generation == 1
     assert store.committed.tracked == {b"app.py"}
 
 
@@ -199,73 +157,6 @@ def test_a_damaged_state_is_named_and_left_alone(store: Store, source: Path, tmp
     with pytest.raises(StoreError, match=r"version 9.*move it away"):
         Store.open(str(tmp_path / "files"))
     assert contents(store.volume.current) == contents(source)
-
-
-FAILING = ("fsync", "replace", "rename", "link", "mkdir", "write", "open", "unlink")
-
-
-class FullDisk:
-    """System calls of this process; the one that is `left` calls away finds no room, once."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
-        self.left = left
-        for name in FAILING:
-            monkeypatch.setattr(os, name, self._failing(getattr(os, name)))
-
-    def _failing(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self.left -= 1
-            if self.left == 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return real(*args, **kwargs)
-
-        return call
-
-
-def assert_consistent(store: Store) -> None:
-    """State, manifest and `current/` tell of one tree."""
-    found = scan(str(store.volume.current))
-    here = {
-        e.path: e.digest for e in found if not e.path.startswith(b".codesync-")
-    }  # recovery removes fragments
-    assert here == {entry.path: entry.digest for entry in store.manifest}
-    committed = store.state.committed
-    assert committed is not None
-    assert (committed.tree_id, committed.tracked_id) == store.tree
-
-
-def test_a_disk_that_is_full_at_any_step_leaves_one_tree(tmp_path: Path, source: Path) -> None:
-    outcomes = set()
-    steps = 0
-    while "untouched" not in outcomes:
-        steps += 1
-        files = str(tmp_path / f"files-{steps}")
-        store = Store.open(files)
-        (source / "app.py").write_text("one\n")
-        push_tree(store, source, "p1")
-        (source / "app.py").write_text("two\n")
-        push_tree(store, source, "p2", commit=False)
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            disk = FullDisk(monkeypatch, steps)
-            try:
-                store.commit("healthy")
-                outcomes.add("kept" if disk.left <= 0 else "untouched")
-            except (OSError, TransactionError):
-                outcomes.add("refused")
-                assert store.state.committed is not None
-                assert store.state.committed.push_id == "p1"
-        assert_consistent(store)
-        assert store.state.result("p1") is not None
-        store.drop_trial()
-        (source / "app.py").write_text("three\n")
-        push_tree(store, source, "p3")
-        assert_consistent(store)
-        store.close()
-        again = Store.open(files)
-        assert_consistent(again)
-        again.close()
-    assert outcomes == {"kept", "refused", "untouched"}
-    assert steps > 20
 
 
 def gen0(store: Store, files: dict[str, bytes]) -> None:
@@ -339,65 +230,3 @@ def test_damaged_history_is_refused(store: Store, source: Path) -> None:
     with pytest.raises(BatchError, match="damaged"):
         store.stage_tree(Push("r", "", ""), first)
     assert store.state.trial is None
-
-
-COMMIT_AND_DIE = """
-import os, signal, sys
-from pathlib import Path
-from tests.sidecar.test_store import push_tree
-from codesync.sidecar.store import Store
-
-left = int(sys.argv[3])
-
-def dying(real):
-    def call(*args, **kwargs):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **kwargs)
-    return call
-
-store = Store.open(sys.argv[1])
-push_tree(store, Path(sys.argv[2]), "p2", commit=False)
-for name in ("rename", "replace", "link", "unlink", "fsync", "mkdir", "rmdir", "open"):
-    setattr(os, name, dying(getattr(os, name)))
-store.commit("healthy")
-left = 0
-sys.exit(7)
-"""
-
-
-def test_a_commit_that_is_killed_at_any_step_leaves_the_old_or_the_new_tree(
-    tmp_path: Path, source: Path
-) -> None:
-    trees = {}
-    steps = finished = 0
-    while not finished:
-        steps += 5  # every fifth step, to stay quick; neighbours differ little
-        files = tmp_path / f"files-{steps}"
-        store = Store.open(str(files))
-        (source / "app.py").write_text("one\n")
-        push_tree(store, source, "p1")
-        trees["old"] = contents(source)
-        store.close()
-        (source / "app.py").write_text("two\n")
-        (source / "new.py").write_text("new\n")
-        trees["new"] = contents(source)
-        command = [sys.executable, "-c", COMMIT_AND_DIE, str(files), str(source), str(steps)]
-        done = subprocess.run(command, cwd=Path(__file__).parents[2], check=False)
-        assert done.returncode in (7, -signal.SIGKILL)
-        finished = done.returncode == 7
-        again = Store.open(str(files))
-        which = "new" if again.state.committed and again.state.committed.push_id == "p2" else "old"
-        assert contents(again.volume.current) == trees[which]
-        assert {e.path.decode() for e in again.manifest if e.size} == set(trees[which])
-        if which == "new":  # and the old one can be had back
-            again.stage_tree(
-                Push("r", "", ""), TreeRef(again.state.history[0].tree_id, again.state.history[0].tracked_id)
-            )
-            again.commit("healthy")
-            assert contents(again.volume.current) == trees["old"]
-        again.close()
-        (source / "new.py").unlink()
-    assert steps > 20
