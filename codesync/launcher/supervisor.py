@@ -10,7 +10,17 @@ import signal
 from typing import TYPE_CHECKING
 
 from codesync.launcher.place import Place
-from codesync.supervise import EXITED, STARTING, Application, Children, Log, Loop, Signals, parse_check
+from codesync.supervise import (
+    EXITED,
+    STARTING,
+    STOPPING,
+    Application,
+    Children,
+    Log,
+    Loop,
+    Signals,
+    parse_check,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +30,7 @@ if TYPE_CHECKING:
     from codesync.supervise import Process
 
 OWN_FAILURE = 70  # exit status when the launcher itself is at fault
-NOT_SERVING = (STARTING, EXITED)  # clients wait meanwhile, as long as the relay lets them
+NOT_SERVING = (STARTING, STOPPING, EXITED)  # clients wait meanwhile, as long as the relay lets them
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGQUIT, signal.SIGCONT)
 
 

@@ -12,7 +12,7 @@
 Nothing in here knows of pushes, volumes or sockets to a sidecar.
 """
 
-from codesync.supervise.application import EXITED, STARTING, Application, Process
+from codesync.supervise.application import EXITED, STARTING, STOPPING, Application, Process
 from codesync.supervise.children import Children, Exit, become_subreaper
 from codesync.supervise.health import Check, HealthError, Never, parse_check
 from codesync.supervise.log import Line, Log, Recent
@@ -23,6 +23,7 @@ from codesync.supervise.signals import Signals
 __all__ = [
     "EXITED",
     "STARTING",
+    "STOPPING",
     "Application",
     "Check",
     "Children",

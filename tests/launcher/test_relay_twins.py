@@ -1,8 +1,10 @@
 """Twins that come and go behind a relay: who is asked, who waits, who stays."""
 
 import hashlib
+import select
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -57,6 +59,53 @@ def test_a_twin_that_begins_to_listen_late_is_found(make: Callable[[str], Twin])
         settle(relay)
         relay.point(make("late").port)
         assert read_answer(client) == b"late"
+
+
+@contextmanager
+def busy() -> Iterator[tuple[socket.socket, list[socket.socket]]]:
+    """A server whose backlog is full, and the connections in it: who connects now gets no answer."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
+        waiting: list[socket.socket] = []
+        while not waiting or select.select([], waiting[-1:], [], 0.2)[1]:
+            waiting.append(stack.enter_context(socket.socket()))
+            waiting[-1].setblocking(False)
+            waiting[-1].connect_ex(server.getsockname())
+        server.settimeout(SECONDS)
+        yield server, waiting
+
+
+def test_who_waits_for_a_busy_twin_goes_to_the_next(make: Callable[[str], Twin]) -> None:
+    with busy() as (server, _), relaying(server.getsockname()[1]) as relay, client_of(relay) as client:
+        client.sendall(get())
+        settle(relay)
+        relay.point(make("b").port)
+        drained = drain(relay, server.getsockname()[1])
+        assert read_answer(client) == b"b"
+        assert drained.wait(SECONDS)
+
+
+def test_a_busy_twin_is_waited_for() -> None:
+    with busy() as (server, waiting), relaying(server.getsockname()[1]) as relay, client_of(relay) as client:
+        client.sendall(get())
+        settle(relay)
+        for each in waiting:
+            each.close()
+        request = b""
+        while request != get():
+            with server.accept()[0] as backend:  # the kernel asks again after a second
+                backend.settimeout(SECONDS)
+                request = backend.recv(len(get()))
+                if request == get():
+                    backend.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbusy")
+                    assert read_answer(client) == b"busy"
+                    assert drain(relay, server.getsockname()[1]).wait(SECONDS)
+
+
+def test_who_waits_too_long_for_a_busy_twin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "WAIT_SECONDS", 0.05)
+    with busy() as (server, _), relaying(server.getsockname()[1]) as relay, client_of(relay) as client:
+        client.sendall(get())
+        assert read_all(client).startswith(b"HTTP/1.1 502 ")
 
 
 def test_clients_wait_while_nobody_serves(make: Callable[[str], Twin]) -> None:
