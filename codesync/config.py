@@ -4,7 +4,8 @@ Beside the launcher this is the only reader of the environment. The first of the
 
     an argument > CODESYNC_* > the project file > BIFROST_* (names of earlier deployments) > the default
 
-An empty variable says nothing. `CODESYNC_APP_ROOT` is the launcher's alone: it names the directory in the
+In `.codesync.json` a field whose name is nearly one of ours is refused, all others are left alone. Hooks are in that file
+only. An empty variable says nothing. `CODESYNC_APP_ROOT` is the launcher's alone: it names the directory in the
 container, never the developer's. The key comes from the environment alone, and no `repr` shows it.
 """
 
@@ -16,13 +17,21 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from codesync.errors import UserError
 
+if TYPE_CHECKING:
+    from codesync.protocol import Hook
+
 PROJECT_FILES = (".codesync.json", ".bifrost.json")
-PROJECT_FIELDS = ("app_id", "deployment_id", "app_root", "proxy_url")
+PROJECT_FIELDS = (
+    "app_id",
+    "deployment_id",
+    "app_root",
+    "proxy_url",
+)  # texts; `hooks` is a list, see hooks.py
 DEFAULT_FILES_DIR = "/app-files"
 
 _KEY = re.compile(r"[\x21-\x7e]+")
@@ -53,6 +62,7 @@ class Settings:
     config_home: str = (
         ""  # where git's own settings of the user are, "": the usual place below the home directory
     )
+    hooks: "tuple[Hook, ...]" = ()  # what a push runs in the container, in this order
 
     def endpoint(self, role: Literal["ide", "sidecar"]) -> str:
         """Name the websocket of this deployment on that side of the proxy."""
@@ -61,11 +71,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Project:
-    """A project file: its path, the directory it is in, and what it says of PROJECT_FIELDS."""
+    """A project file: its path, the directory it is in, what it says of PROJECT_FIELDS, and its hooks."""
 
     path: str
     directory: str
     values: Mapping[str, str]
+    hooks: "tuple[Hook, ...]" = ()
 
     @property
     def app_root(self) -> str:
@@ -95,7 +106,8 @@ def load(
     settings = _Reader(environ, arguments, project.values if project else {})
     source = _source(settings, root)
     places = {"cache_dir": _cache_dir(environ), "config_home": config_home(environ)}
-    return _remote(settings, app_root=root, source=source, **places)
+    hooks = project.hooks if project else ()
+    return _remote(settings, hooks, app_root=root, source=source, **places)
 
 
 def load_sidecar(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -140,7 +152,7 @@ def read_project(directory: str) -> Project | None:
         path = os.path.join(directory, name)
         try:
             with open(path, "rb") as file:
-                return Project(path, directory, _project_values(path, file.read()))
+                return _project(path, directory, file.read())
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -187,7 +199,7 @@ class _Reader:
         )
 
 
-def _remote(settings: _Reader, **local: str) -> Settings:
+def _remote(settings: _Reader, hooks: "tuple[Hook, ...]" = (), **local: str) -> Settings:
     """Build the settings of whoever talks to a proxy; `local` are the fields that need no proxy."""
     names = ("app_id", "deployment_id", "proxy_url")
     values = {name: settings.get(name) for name in names}
@@ -205,6 +217,7 @@ def _remote(settings: _Reader, **local: str) -> Settings:
         proxy_url=url,
         app_id=_checked_id("app_id", values["app_id"]),
         deployment_id=_checked_id("deployment_id", values["deployment_id"]),
+        hooks=hooks,
         **local,
     )
 
@@ -267,15 +280,35 @@ def _cache_dir(environ: Mapping[str, str]) -> str:
     return os.path.join(base, "codesync")
 
 
-def _project_values(path: str, data: bytes) -> dict[str, str]:
+def _project(path: str, directory: str, data: bytes) -> Project:
     try:
         found: Any = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not JSON ({error}); mend it, or write it anew: codesync init --force"
         ) from error
     if not isinstance(found, dict):
         raise ConfigError(f"{path} must hold one JSON object with {', '.join(PROJECT_FIELDS)}")
+    ours = path.endswith(PROJECT_FILES[0])
+    if ours:
+        _refuse_misspelt(path, found)
+    return Project(path, directory, _project_values(path, found), _hooks(path, found) if ours else ())
+
+
+def _refuse_misspelt(path: str, found: Mapping[str, Any]) -> None:
+    """A field that is nearly one of ours is a mistake; all others are left to whoever put them there."""
+    from difflib import get_close_matches
+
+    known = (*PROJECT_FIELDS, "hooks")
+    for name in found:
+        near = get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.85)
+        if near and name not in known:
+            raise ConfigError(
+                f"{path}: there is no field {json.dumps(name)}; did you mean {near[0]}?", near[0]
+            )
+
+
+def _project_values(path: str, found: Mapping[str, Any]) -> dict[str, str]:
     if "api_key" in found and path.endswith(PROJECT_FILES[0]):
         raise ConfigError(f"{path} holds api_key: take it out, and set CODESYNC_API_KEY in the environment")
     values = {name: found[name] for name in PROJECT_FIELDS if found.get(name) is not None}
@@ -283,6 +316,17 @@ def _project_values(path: str, data: bytes) -> dict[str, str]:
         if not isinstance(value, str):
             raise ConfigError(f"{path}: {name} must be a string, not {json.dumps(value)[:60]}", name)
     return values
+
+
+def _hooks(path: str, found: Mapping[str, Any]) -> "tuple[Hook, ...]":
+    if found.get("hooks") is None:
+        return ()
+    from codesync.hooks import HookError, read_hooks
+
+    try:
+        return read_hooks(found["hooks"])
+    except HookError as error:
+        raise ConfigError(f"{path}: {error}", "hooks") from error
 
 
 def _checked_id(name: str, value: str) -> str:

@@ -10,13 +10,20 @@ if TYPE_CHECKING:
 
 _STAGES = {
     "scan": "reading the tree",
+    "wait": "waiting behind another push",
     "delta": "working out what has changed",
     "transfer": "sending",
     "apply": "putting files in place",
+    "hook": "running a hook",
     "stop": "stopping the application",
     "start": "starting the application",
     "health": "waiting for the application",
     "commit": "keeping the new tree",
+}
+_ENDS = {  # of a push that is cancelled
+    "cancelling": "undoing the push",
+    "cancelled": "the push is undone, the old code runs",
+    "kept": "the push was kept before that",
 }
 _STEP = 0.001  # less than a tenth of a stage: what keeps a late replica's report ahead of the last one
 
@@ -36,6 +43,11 @@ def error_line(error: BaseException) -> str | None:
     return None
 
 
+def stage_words(stage: str) -> str:
+    """Return a stage of a push in words; one that is not known, as it is called."""
+    return _STAGES.get(stage) or _ENDS.get(stage) or stage
+
+
 class Milestones:
     """Lets through each stage of each replica once, and each further tenth of a long one."""
 
@@ -53,7 +65,7 @@ class Milestones:
             return None
         self._seen.add(milestone)
         self._advance(report.stage, done)
-        what = _STAGES.get(report.stage, report.stage)
+        what = stage_words(report.stage)
         percent = f" ({done:.0%})" if report.done > 0 else ""
         return f"{report.replica + ': ' if report.replica else ''}{what}{percent}"
 
@@ -63,7 +75,7 @@ class Milestones:
         return self._position
 
     def _advance(self, stage: str, done: float) -> None:
-        reached = list(_STAGES).index(stage) + min(done, 1.0) if stage in _STAGES else 0.0
+        reached = list(_STAGES).index(stage) + max(0.0, min(done, 1.0)) if stage in _STAGES else 0.0
         self._position = max(reached, self._position + _STEP)
 
 

@@ -19,18 +19,6 @@ from hypothesis import strategies as st
 from codesync import __version__
 from codesync.cli import codesync, main
 from codesync.cli.output import quoted, say
-from codesync.cli.remote import exit_status
-from codesync.cli.report import push_lines, status_lines
-from codesync.client.results import (
-    ByteCounts,
-    FileCounts,
-    PastPush,
-    PushResult,
-    ReplicaResult,
-    ReplicaStatus,
-    StatusResult,
-    Timings,
-)
 
 COMMAND = [sys.executable, "-m", "codesync.cli"]
 COMMANDS = sorted(codesync.commands)
@@ -69,12 +57,14 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
 def test_the_commands_and_their_options_are_pinned() -> None:
     pinned = {
         "demo": "--keep",
+        "history": "--app-id --app-root --deployment-id --json --proxy-url",
         "init": "--app-id --app-root --deployment-id --force --proxy-url",
+        "logs": "--app-id --app-root --deployment-id --follow --json --lines --proxy-url --replica --since-push -f -n",
         "mcp": "--allow-host --http",
         "proxy": "--data-dir --host --insecure --port",
         "push": "--allow-large --allow-mass-delete --app-id --app-root --deployment-id --dry-run --json --message "
-        "--mirror --modes --proxy-url --take-over -m",
-        "rollback": "--app-id --app-root --deployment-id --json --message --proxy-url -m",
+        "--mirror --modes --proxy-url --quiet --take-over -m -q",
+        "rollback": "--app-id --app-root --deployment-id --json --message --proxy-url --quiet -m -q",
         "scan": "--json --no-ignore -0",
         "sidecar": "",
         "status": "--app-id --app-root --deployment-id --json --proxy-url",
@@ -328,67 +318,3 @@ def test_a_service_ends_quietly_when_it_is_told_to(
         out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (expected, "")
     assert "Traceback" not in err
-
-
-def result(**changes: object) -> PushResult:
-    values = {
-        "push_id": "p1",
-        "app_id": "shop",
-        "deployment_id": "dev",
-        "status": "rolled_back",
-        "generation": 3,
-        "files": FileCounts(added=1, renamed=2, drift=["cache.db"]),
-        "bytes": ByteCounts(tree=1_234_567, sent=999),
-        "timings_ms": Timings(scan=5, health=120),
-        "replicas": [ReplicaResult("pod-1", "rolled_back", 3, 1, ["Traceback", "ValueError: x"], "it ended")],
-        "next_step": "Mend it.",
-    }
-    return PushResult(**(values | changes))  # type: ignore[arg-type]
-
-
-def test_a_push_is_told_in_lines() -> None:
-    assert push_lines(result().to_dict()) == [
-        "rolled_back shop/dev  generation 3",
-        "push        p1",
-        "files       1 added, 2 renamed",
-        "bytes       999 B sent  tree 1.2 MB",
-        "time        scan 5 ms, health 120 ms",
-        "drift       cache.db",
-        "replica     pod-1  rolled_back  generation 3  exit status 1  it ended",
-        "  | Traceback",
-        "  | ValueError: x",
-        "Mend it.",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("status", "expected"),
-    [
-        ("no_changes", 0),
-        ("planned", 0),
-        ("healthy", 0),
-        ("running", 0),
-        ("stored", 0),
-        ("rolled_back", 1),
-        ("partial", 1),
-        ("failed", 1),
-    ],
-)
-def test_the_exit_status_of_a_push_is_its_outcome(status: str, expected: int) -> None:
-    assert exit_status(result(status=status)) == expected
-
-
-def test_a_deployment_is_told_in_lines() -> None:
-    past = [PastPush("", 0, "the image", "", 0.0, ""), PastPush("p1", 1, "a change", "me@here:/a", 0.0, "")]
-    app = {"state": "running", "pid": 7, "exit_code": None}
-    replica = ReplicaStatus("pod-1", "ab" * 32, 1, "ready", True, app, "", ["a note"], past)
-    status = StatusResult("shop", "dev", "ws://h", True, [replica], None, None, "Push changes.")
-    assert status_lines(status.to_dict()) == [
-        "deployment  shop/dev  at ws://h  ready",
-        "replica     pod-1  generation 1  tree abababababab  launcher ready",
-        "  app       state running  pid 7",
-        "  note      a note",
-        "  1         p1  a change  me@here:/a",
-        "  0         the image",
-        "Push changes.",
-    ]

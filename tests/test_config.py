@@ -165,11 +165,61 @@ def test_a_malformed_id_is_refused(tmp_path: Path, name: str) -> None:
         load(app_id=name, environ=ENVIRONMENT, cwd=str(tmp_path))
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"app_id": 3}', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"app_id": 3}', b"\xff\xfe", b"[" * 100_000])
 def test_a_malformed_project_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".codesync.json").write_bytes(content)
     with pytest.raises(ConfigError, match=r"/\.codesync\.json"):
         load(environ=ENVIRONMENT, cwd=str(tmp_path))
+
+
+HOOKS = [
+    {"when": "requirements*.txt", "run": "pip install -r requirements.txt", "before": "start"},
+    {"when": "/migrations/", "run": "./migrate", "after": "healthy", "timeout": 30},
+]
+
+
+def test_hooks_are_read_from_the_project_file(tmp_path: Path) -> None:
+    project(tmp_path, hooks=HOOKS)
+    first, second = load(environ=ENVIRONMENT, cwd=str(tmp_path)).hooks
+    assert (first.when, first.run) == ("requirements*.txt", "pip install -r requirements.txt")
+    assert (first.moment, first.seconds) == ("before_start", 120.0)
+    assert (second.moment, second.seconds) == ("after_healthy", 30.0)
+    project(tmp_path, hooks=None)
+    assert load(environ=ENVIRONMENT, cwd=str(tmp_path)).hooks == ()
+
+
+def test_a_malformed_hook_is_named_with_its_file(tmp_path: Path) -> None:
+    project(tmp_path, hooks=[*HOOKS, {"when": "*", "run": "make"}])
+    with pytest.raises(ConfigError, match=r"/\.codesync\.json: hooks\[2\] must say exactly one of") as caught:
+        load(environ=ENVIRONMENT, cwd=str(tmp_path))
+    assert caught.value.setting == "hooks"
+
+
+def test_the_older_project_file_has_no_hooks(tmp_path: Path) -> None:
+    project(tmp_path, ".bifrost.json", app_id="a", hooks="something of its own", Hooks=1)
+    assert load(environ=without("CODESYNC_APP_ID"), cwd=str(tmp_path)).hooks == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("hook", "hooks"),
+        ("Hooks", "hooks"),
+        ("app-id", "app_id"),
+        ("proxyUrl", "proxy_url"),
+        ("appRoot", "app_root"),
+    ],
+)
+def test_a_field_that_is_nearly_one_of_ours_is_refused(tmp_path: Path, name: str, meant: str) -> None:
+    (tmp_path / ".codesync.json").write_text(json.dumps({name: []}))
+    with pytest.raises(ConfigError, match=f'no field "{name}"; did you mean {meant}'):
+        load(environ=ENVIRONMENT, cwd=str(tmp_path))
+
+
+def test_other_fields_are_left_to_whoever_put_them_there(tmp_path: Path) -> None:
+    found = {"$schema": "x", "description": "y", "webhooks": [], "team": 1}
+    (tmp_path / ".codesync.json").write_text(json.dumps(found))
+    assert load(environ=ENVIRONMENT, cwd=str(tmp_path)).app_id == "shop"
 
 
 def test_an_app_root_that_is_not_there_names_who_named_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ LAYERS = (
     ("codesync", "errors"),
     ("transaction", "supervise", "delta"),
     ("protocol", "plan"),
+    ("hooks",),
     ("config",),
     ("connection",),
     ("launcher", "pyz", "proxy", "client", "sidecar"),

@@ -23,6 +23,18 @@ def test_each_stage_of_each_replica_is_told_once() -> None:
     ]
 
 
+def test_what_a_push_waits_for_and_how_a_cancelled_one_ends_is_told_in_words() -> None:
+    stages = ["wait", "hook", "cancelling", "cancelled", "kept", "something new"]
+    assert lines(*(Progress(stage, "", 0, 0) for stage in stages)) == [
+        "waiting behind another push",
+        "running a hook",
+        "undoing the push",
+        "the push is undone, the old code runs",
+        "the push was kept before that",
+        "something new",
+    ]
+
+
 def test_a_long_stage_is_told_by_tenths() -> None:
     told = lines(*(Progress("transfer", "", done, 1000) for done in range(1001)))
     assert told == ["sending", *(f"sending ({tenth * 10}%)" for tenth in range(1, 11))]

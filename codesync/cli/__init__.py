@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import click
 
 from codesync import __version__
+from codesync.cli.look import history, logs, status
 from codesync.cli.output import say
 from codesync.cli.project import init
-from codesync.cli.remote import push, rollback, status
+from codesync.cli.remote import push, rollback
 from codesync.cli.services import demo, mcp, proxy, sidecar
 from codesync.cli.trees import scan, sync
 from codesync.wording import error_line
@@ -34,7 +35,7 @@ def codesync() -> None:
     """Push code changes into a running remote application, and learn what became of it."""
 
 
-for _command in (demo, init, push, status, rollback, mcp, proxy, sidecar, scan, sync):
+for _command in (demo, init, push, status, history, rollback, logs, mcp, proxy, sidecar, scan, sync):
     codesync.add_command(_command)
 
 

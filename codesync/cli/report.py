@@ -1,9 +1,10 @@
 """Results as lines for people, from the same records that --json prints."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from codesync.cli.output import printable
 from codesync.wording import size
 
 _LABEL = 12  # columns
@@ -18,31 +19,93 @@ def push_lines(result: Mapping[str, Any]) -> list[str]:
             f"generation {result['generation']}",
         ),
         _row("push", result["push_id"], f"goes back to {result['restores']}" if result["restores"] else ""),
-        _row("files", _counts(result["files"])),
+        _row("files", _counts(result["files"], known=not result["restores"])),
         _row("bytes", f"{size(result['bytes']['sent'])} sent", f"tree {size(result['bytes']['tree'])}"),
-        _row(
-            "time", ", ".join(f"{name} {spent} ms" for name, spent in result["timings_ms"].items() if spent)
-        ),
+        _row("time", _spent(result["timings_ms"])),
         _row("git", result["diff"]),
     ]
     for name in ("skipped", "drift"):
         lines += [_row(name, path) for path in result["files"][name]]
     for replica in result["replicas"]:
         lines += _replica_result(replica)
+    for crash in result["crashed_after"]:
+        lines += _crash(crash, "crashed")
     return [*filter(None, lines), result["next_step"]]
 
 
-def _counts(files: Mapping[str, Any]) -> str:
+def _counts(files: Mapping[str, Any], *, known: bool) -> str:
+    """`known`: no numbers mean that there was no change; what a rollback has changed may not have been learnt."""
     counts = [f"{files[what]} {what}" for what in ("added", "modified", "deleted", "renamed") if files[what]]
-    return ", ".join(counts) or "none changed"
+    return ", ".join(counts) or ("none changed" if known else "")
 
 
 def _replica_result(replica: Mapping[str, Any]) -> Iterator[str]:
-    ended = f"exit status {replica['exit_code']}" if replica["exit_code"] is not None else ""
-    generation = f"generation {replica['generation']}"
-    yield _row("replica", replica["id"], replica["status"], generation, ended, replica["reason"])
+    pid = f"pid {replica['pid']}" if replica["pid"] is not None else ""
+    within = f"healthy after {replica['healthy_ms']} ms" if replica["healthy_ms"] is not None else ""
+    ended, generation = _ended(replica["exit_code"]), f"generation {replica['generation']}"
+    yield _row("replica", replica["id"], replica["status"], generation, pid, within, ended, replica["reason"])
+    for hook in replica["hooks"]:
+        yield from _hook(hook)
     if replica["status"] not in ("healthy", "running", "stored", "no_changes"):
-        yield from (f"  | {line}" for line in replica["log_tail"])
+        yield from _quoted(replica["log_tail"])
+
+
+def _hook(hook: Mapping[str, Any]) -> Iterator[str]:
+    how = hook["reason"] or _ended(hook["exit_code"])
+    yield _row("  hook", hook["moment"].replace("_", " "), hook["run"], f"{hook['ms']} ms", how)
+    if hook["exit_code"] != 0:
+        yield from _quoted(hook["output"])
+
+
+def _crash(crash: Mapping[str, Any], label: str) -> Iterator[str]:
+    after = f"{crash['after_s']:.1f} s after its start"
+    again = f"started again {crash['restarts']} times" if crash["restarts"] else ""
+    push = f"after push {crash['push_id']}" if crash["push_id"] else ""
+    yield _row(label, crash["replica"], after, _ended(crash["exit_code"]), push, again)
+    yield from _quoted(crash["log_tail"])
+
+
+def _ended(exit_code: int | None) -> str:
+    if exit_code is None:
+        return ""
+    return f"exit status {exit_code}" if exit_code >= 0 else f"signal {-exit_code}"
+
+
+def _quoted(lines: Iterable[str]) -> Iterator[str]:
+    return (f"  | {line}" for line in lines)
+
+
+_COLUMNS = ("generation", "when", "status", "push", "who", "bytes", "time", "what")
+
+
+def history_lines(history: Mapping[str, Any]) -> list[str]:
+    """Return the lines for a deployment's past: `HistoryResult.to_dict()`, a table under its heading."""
+    rows = [_COLUMNS, *(_past(push) for push in history["pushes"])] if history["pushes"] else []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [*(line.rstrip() for line in table), history["next_step"]]
+
+
+def _past(push: Mapping[str, Any]) -> tuple[str, ...]:
+    what = [
+        f"goes back to {push['restores']}" if push["restores"] else "",
+        push["description"],
+        push["reason"],
+    ]
+    return (
+        str(push["generation"]) if push["replicas"] else "",
+        _at(push["at"]),
+        push["status"],
+        push["push_id"],
+        printable(push["source"]),  # here, because the columns count what will be shown
+        size(push["bytes"]) if push["bytes"] else "",
+        _spent(push["timings_ms"]),
+        printable("; ".join(filter(None, what))),
+    )
+
+
+def _spent(timings: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {spent} ms" for name, spent in timings.items() if spent)
 
 
 def status_lines(status: Mapping[str, Any]) -> list[str]:
@@ -73,8 +136,11 @@ def _replica_status(replica: Mapping[str, Any]) -> Iterator[str]:
         f"generation {replica['generation']}",
         tree,
         f"launcher {replica['launcher']}",
+        f"reload {replica['reload']}" if replica["reload"] else "",
     )
     yield _row("  app", *(f"{name} {value}" for name, value in app.items()))
+    if replica["crashed_after"]:
+        yield from _crash(replica["crashed_after"], "  crashed")
     yield _row("  trial", replica["trial"])
     yield from (_row("  note", note) for note in replica["notes"])
     for past in reversed(replica["history"]):

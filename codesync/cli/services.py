@@ -22,9 +22,9 @@ from codesync.config import accepted_keys, load_sidecar
 def mcp(http: str | None, names: tuple[str, ...]) -> None:
     """Serve the MCP tools, on stdio or HTTP.
 
-    push_changes, status and rollback. Start it from an MCP client's configuration; the directory it starts in
-    is where the project file is looked for. With --http beyond loopback, callers must send a key of
-    CODESYNC_API_KEY.
+    push_changes, status, app_logs, history and rollback. Start it from an MCP client's configuration; the
+    directory it starts in is where the project file is looked for. Over HTTP a caller's Host and Origin must be
+    this machine's, and beyond loopback it must send a key of CODESYNC_API_KEY.
     """
     address = _address(http) if http is not None else None
     _log_to_stderr()

@@ -1,39 +1,61 @@
 """The developer's side: scan → plan → send → outcome. What the MCP server, the command line and watch mode call.
 
-results.py   what is answered
+results.py   what a push answers, and what is advised next
+status.py    what a look at the deployment answers
 source.py    the developer's tree
 trees.py     replicas' trees known on this machine
 session.py   one connection: requests, answers, progress
+lease.py     how a push ends at the proxy when it is stopped here
 push.py      a push from scan to outcome
+rollback.py  a rollback
+past.py      the history of all replicas as one
+app_log.py   the application's output, once or followed
+records.py   JSON of another machine, checked
 """
 
 from __future__ import annotations
 
-from codesync.client.push import Pusher, PushOptions, new_push_id
+from codesync.client.app_log import LOGS_STEPS, LogLine, LogsResult, ReplicaLogs, follow_logs, logs
+from codesync.client.past import HISTORY_STEPS, HistoryPush, HistoryResult, history
+from codesync.client.push import Pusher, PushOptions
 from codesync.client.results import (
+    NEXT_STEPS,
     ClientError,
+    CrashedAfter,
+    HookResult,
     Progress,
     ProgressCallback,
     PushResult,
     ReplicaResult,
-    ReplicaStatus,
-    StatusResult,
 )
-from codesync.client.session import open_session
+from codesync.client.rollback import Rollbacker
+from codesync.client.session import asking
+from codesync.client.status import STATUS_STEPS, ReplicaStatus, StatusResult
 from codesync.config import Settings
-from codesync.connection import ConnectError, Disconnected
 from codesync.plan import Modes
-from codesync.protocol import Progress as WireProgress
-from codesync.protocol import Rollback
 
 __all__ = [
+    "HISTORY_STEPS",
+    "LOGS_STEPS",
+    "NEXT_STEPS",
+    "STATUS_STEPS",
     "ClientError",
+    "CrashedAfter",
+    "HistoryPush",
+    "HistoryResult",
+    "HookResult",
+    "LogLine",
+    "LogsResult",
     "Progress",
     "ProgressCallback",
     "PushResult",
+    "ReplicaLogs",
     "ReplicaResult",
     "ReplicaStatus",
     "StatusResult",
+    "follow_logs",
+    "history",
+    "logs",
     "push",
     "rollback",
     "status",
@@ -55,7 +77,8 @@ async def push(
 ) -> PushResult:
     """Make the deployment run the tree at `settings.app_root`, and say what became of it.
 
-    A crash of the application is a result, not an error.
+    A crash of the application is a result, not an error. Cancelled before replicas were told to keep it, the push is undone
+    on all of them before the cancellation is raised: it waits for that, at most a minute. See `Progress`.
 
     Raises:
         UserError: a guard, a refusal, a lost connection: one line that says what to do.
@@ -66,11 +89,8 @@ async def push(
 
 async def status(settings: Settings) -> StatusResult:
     """Ask the proxy how the deployment is. Raises UserError."""
-    try:
-        async with open_session(settings, lambda _: None) as session:
-            return StatusResult.of(session.deployment, settings.proxy_url)
-    except Disconnected as error:
-        raise ClientError(str(error), code="lost") from error
+    async with asking(settings) as session:
+        return StatusResult.of(session.deployment, settings.proxy_url)
 
 
 async def rollback(
@@ -80,25 +100,8 @@ async def rollback(
     description: str = "",
     progress: ProgressCallback | None = None,
 ) -> PushResult:
-    """Make the deployment run the tree that `push_id` left; None: the one before the present one. Raises UserError."""
-    result = PushResult(new_push_id(), settings.app_id, settings.deployment_id, "failed")
+    """Make the deployment run the tree that `push_id` left; None: the one before the present one.
 
-    def relay(message: WireProgress) -> None:
-        if progress:
-            progress(Progress(message.stage, message.replica, message.done, message.total))
-
-    try:
-        async with open_session(settings, relay) as session:
-            asked = Rollback(
-                push_id=result.push_id, to=push_id or "", source=settings.source, description=description
-            )
-            await session.send(asked)
-            outcome = await session.wait(session.ended, "outcome of the rollback")
-    except Disconnected as error:
-        raise ClientError(
-            f"{error} see `codesync status` for what became of the rollback", code="lost"
-        ) from error
-    except ConnectError as error:
-        raise ClientError(str(error), code=error.code) from error
-    result.restores = push_id or ""
-    return result.finish(outcome)
+    A cancellation undoes it, as in a push. Raises UserError.
+    """
+    return await Rollbacker(settings, push_id or "", description, progress).run()

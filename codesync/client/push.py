@@ -4,6 +4,7 @@
 
 A connection that is lost is taken up again with the same push_id: the proxy answers from its record or goes on.
 A source that changes meanwhile is another push: the lease is given back, and all begins anew, guards and push_id included.
+A push that is cancelled is undone on every replica, unless it is too late; progress tells which.
 """
 
 from __future__ import annotations
@@ -12,39 +13,44 @@ import asyncio
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import BinaryIO, cast
 
-from codesync.client.results import ByteCounts, ClientError, FileCounts, ProgressCallback, PushResult
+from codesync.client.lease import lease
+from codesync.client.results import (
+    ByteCounts,
+    ClientError,
+    FileCounts,
+    ProgressCallback,
+    PushResult,
+    crashes,
+)
 from codesync.client.results import Progress as ClientProgress
-from codesync.client.session import Session, open_session
+from codesync.client.session import Session, no_replica, persistently
 from codesync.client.source import Source
 from codesync.client.trees import KnownTrees, decode_tree
 from codesync.config import Settings
-from codesync.connection import ConnectError, Disconnected, backoff, finish
-from codesync.delta import SourceChanged, TrackedChange, write_batch
-from codesync.errors import UserError
+from codesync.delta import Kind, SourceChanged, TrackedChange, write_batch
+from codesync.hooks import matching
 from codesync.plan import Modes, Plan, ReplicaTree, check_conflict, check_deletes, check_size, plan, show
 from codesync.protocol import (
     MAX_CHUNK,
     BatchRef,
     Begin,
-    Cancel,
     Chunk,
     DeploymentState,
+    Hook,
     Outcome,
     Progress,
     Push,
     TreeRef,
 )
 
-ATTEMPTS = 8  # connections tried for one push
 RESCANS = 3  # a source that changes under the push is read again
 SIGNATURE_FROM = 4096  # bytes: smaller files go whole, one round trip saved
-CANCEL_SECONDS = 5.0
 SPOOL_BYTES = 8 * 1024 * 1024
 
 
@@ -81,6 +87,7 @@ class Pusher:
         self._known = KnownTrees(f"{settings.cache_dir}/trees")
         self._targets: dict[TreeRef, ReplicaTree] = {}
         self._own_id = push_id is None
+        self._begun = False  # the proxy may know of it
         self._result = PushResult(push_id or new_push_id(), settings.app_id, settings.deployment_id, "failed")
 
     async def run(self) -> PushResult:
@@ -90,6 +97,10 @@ class Pusher:
             result = await self._rounds()
             result.diff = await summary
             return result
+        except asyncio.CancelledError:
+            if not self._begun:
+                self._progress(ClientProgress("cancelled", "", 0, 0))
+            raise
         finally:
             summary.cancel()
             await asyncio.gather(summary, return_exceptions=True)
@@ -101,27 +112,15 @@ class Pusher:
                 self._result.push_id = new_push_id()
             await self._scan()
             try:
-                return await self._attempts()
+                return await persistently(self._settings, self._relay, self._converse)
             except SourceChanged:
-                continue
+                self._begun = False
         raise ClientError(
             "the source keeps changing while it is pushed; push again when it is quiet", code="source_changed"
         )
 
-    async def _attempts(self) -> PushResult:
-        for attempt, wait in enumerate(backoff(), 1):
-            try:
-                async with open_session(self._settings, self._relay) as session:
-                    return await self._converse(session)
-            except (ConnectError, Disconnected, ClientError) as error:
-                if attempt == ATTEMPTS or not _may_pass(error, attempt):
-                    if isinstance(error, ClientError):
-                        raise
-                    raise ClientError(str(error), code=getattr(error, "code", "lost")) from error
-                await asyncio.sleep(wait)
-        raise AssertionError("backoff never ends")
-
     async def _converse(self, session: Session) -> PushResult:
+        self._result.crashed_after = crashes(session.deployment)
         if self._options.dry_run:
             plans = await self._plans(session, session.deployment)
             return self._end("planned" if any(not p.is_empty for p in plans.values()) else "no_changes")
@@ -131,19 +130,23 @@ class Pusher:
             description=self._options.description,
             source_tree_id=self._source.manifest.tree_id,
         )
-        async with _cancelled_unless_done(session, self._result.push_id) as lease:
+        self._begun = True
+        async with lease(session, self._result.push_id, self._progress) as held:
             await session.send(begin)
             granted = await session.wait(session.granted, "lease on the deployment")
             if isinstance(granted, Outcome):  # decided, or being decided, while we were away
                 return self._finish(granted)
+            self._result.crashed_after = crashes(granted.deployment)
             plans = await self._plans(session, granted.deployment)
             if all(p.is_empty for p in plans.values()):
+                held.no_changes = True
                 return self._end("no_changes")
             with ExitStack() as files:
                 batches = await self._batches(session, plans, files)
                 await self._transfer(session, batches)
-            lease.done = True
-        return self._finish(await session.wait(session.ended, "outcome"))
+            held.sent = True
+            hooks = [hook for batch in batches for hook in batch.ref.hooks]
+            return self._finish(await session.wait(session.ended, "outcome", hooks=hooks))
 
     # --- on this machine -------------------------------------------------------------------------------------
 
@@ -158,7 +161,7 @@ class Pusher:
     async def _plans(self, session: Session, deployment: DeploymentState) -> dict[TreeRef, Plan]:
         """One plan for each distinct tree among the replicas, guards passed."""
         if not deployment.replicas:
-            raise ClientError(_no_replica(deployment), code="no_replica")
+            raise no_replica(deployment)
         trees = {
             ref: await self._tree(session, ref) for ref in dict.fromkeys(r.tree for r in deployment.replicas)
         }
@@ -233,13 +236,15 @@ class Pusher:
         check_size(found, allow_large=self._options.allow_large, wire_bytes=size)
         file.seek(0)
         self._targets[TreeRef(*target.ids)] = target
-        return _Batch(BatchRef(base=ref, target=TreeRef(*target.ids)), file, size)
+        hooks = _called_for(self._settings.hooks, found)
+        return _Batch(BatchRef(base=ref, target=TreeRef(*target.ids), hooks=hooks), file, size)
 
     async def _transfer(self, session: Session, batches: list[_Batch]) -> None:
         total, done = sum(batch.size for batch in batches), 0
         push_id = self._result.push_id
         with self._timed("transfer"):
-            await session.send(Push(push_id=push_id, batches=tuple(batch.ref for batch in batches)))
+            refs = tuple(batch.ref for batch in batches)
+            await session.send(Push(push_id=push_id, batches=refs, timings_ms=self._spent()))
             for index, batch in enumerate(batches):
                 for data, last in _chunks(batch):
                     await session.send(Chunk(push_id=push_id, batch=index, data=data, last=last))
@@ -263,6 +268,10 @@ class Pusher:
     def _relay(self, message: Progress) -> None:
         self._progress(ClientProgress(message.stage, message.replica, message.done, message.total))
 
+    def _spent(self) -> dict[str, int]:
+        """The milliseconds so far, by step."""
+        return {step: spent for step, spent in asdict(self._result.timings_ms).items() if spent}
+
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -271,35 +280,6 @@ class Pusher:
         finally:
             spent = round((time.perf_counter() - start) * 1000)
             setattr(self._result.timings_ms, name, getattr(self._result.timings_ms, name) + spent)
-
-
-@dataclass
-class _Lease:
-    done: bool = False
-
-
-@asynccontextmanager
-async def _cancelled_unless_done(session: Session, push_id: str) -> AsyncIterator[_Lease]:
-    """Give the lease back when the push does not come to the end of its transfer, whatever stopped it."""
-    lease = _Lease()
-    try:
-        yield lease
-    finally:
-        if not lease.done and not session.ended.done():
-            await finish(_cancel(session, push_id), within=CANCEL_SECONDS)
-
-
-async def _cancel(session: Session, push_id: str) -> None:
-    """Say it, and hear the proxy agree: then another push can begin."""
-    await session.send(Cancel(push_id=push_id))
-    await asyncio.wait([session.ended])
-
-
-def _may_pass(error: UserError, attempt: int) -> bool:
-    """Whether trying again may help. After a restart of the proxy a sidecar may come back a moment later than we do."""
-    if isinstance(error, ClientError):
-        return error.code == "no_replica" and attempt > 1
-    return not (isinstance(error, ConnectError) and error.final)
 
 
 def new_push_id() -> str:
@@ -320,8 +300,15 @@ def _chunks(batch: _Batch) -> Iterator[tuple[bytes, bool]]:
         yield data, left == 0
 
 
-def _no_replica(deployment: DeploymentState) -> str:
-    return (
-        f"no sidecar is connected for app {deployment.app_id} deployment {deployment.deployment_id}; "
-        "start it beside the application, or check app_id and deployment_id"
-    )
+def _called_for(hooks: tuple[Hook, ...], found: Plan) -> tuple[Hook, ...]:
+    """The hooks that a plan's changes call for; they are matched now, and need their patterns no more."""
+    return tuple(replace(hook, when="") for hook in matching(hooks, _changed(found))) if hooks else ()
+
+
+def _changed(found: Plan) -> Iterator[bytes]:
+    """Every path that changes, directories with a slash behind them."""
+    changes = found.difference
+    moved = (path for pair in changes.renamed for path in pair)
+    for path in (*changes.added, *changes.modified, *changes.deleted, *changes.attributes, *moved):
+        entry = found.target.get(path) or found.base[path]
+        yield path + b"/" if entry.kind == Kind.DIRECTORY else path

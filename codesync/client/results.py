@@ -1,30 +1,27 @@
-"""What a push, a rollback or a look at the deployment answers: plain data, the fields of the MCP tools' results."""
+"""What a push or a rollback answers: plain data, the fields of the MCP tools' results. And what is advised next.
+
+Every sentence of advice on a push stands here, once. `next_step` is the reason, where there is one, then one of
+NEXT_STEPS or what stands below them, then what hooks and crashes add.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from codesync.delta import Kind, Manifest
+from codesync.delta import Difference, Kind, Manifest
 from codesync.errors import UserError
 from codesync.plan import Plan, show
-from codesync.protocol import (
-    GENERATION_0,
-    Busy,
-    DeploymentState,
-    HistoryEntry,
-    Outcome,
-    ReplicaReport,
-    ReplicaState,
-)
+from codesync.protocol import Crash, DeploymentState, HookReport, Outcome, ReplicaReport
 
 PushStatus = Literal[
     "no_changes", "planned", "healthy", "running", "stored", "rolled_back", "partial", "failed"
 ]
 DONE = frozenset({"no_changes", "planned", "healthy", "running", "stored"})
+_NOT_WELL = frozenset({"rolled_back", "failed", "unhealthy"})
 
-_NEXT_STEPS: dict[str, str] = {
+NEXT_STEPS: dict[str, str] = {
     "no_changes": "Nothing to do: the deployment already has this tree.",
     "planned": "Nothing was sent; push without dry_run to apply this.",
     "healthy": "The application runs the pushed code and passes its health check.",
@@ -34,7 +31,17 @@ _NEXT_STEPS: dict[str, str] = {
     "partial": "Replicas differ: push again to bring all of them to one tree, and look at those that are not healthy.",
     "failed": "Nothing was applied; mend what the replica's reason says and push again.",
 }
-_NOT_JUDGED = "Nothing of this push was kept, and its code was not at fault; push again."
+# in place of the one above, where more is known
+NOT_JUDGED = "Nothing of this push was kept, and its code was not at fault; push again."
+HOOK_FAILED = "The application is back on its last good code; read output in the replica's hooks, mend it and push again."
+UNHEALTHY = "The new code stays in place although it is not healthy (--on-failure keep); read log_tail, mend the code and push again, or roll back."
+NOT_KNOWN = "What became of the push is not known: see status, then push again."
+NO_CHANGES_CRASHED = "The deployment already has this tree; mend the code and push again, or roll back."
+# after it
+LATE_HOOK_FAILED = (
+    "After it was healthy the hook {run!r} failed: {how}; its output is in the replica's hooks."
+)
+CRASHED = "After push {push_id} the application crashed {after_s:.1f} s after its start; its log is in crashed_after."
 
 
 class ClientError(UserError):
@@ -46,9 +53,13 @@ class ClientError(UserError):
 
 
 class Progress(NamedTuple):
-    """How far a push is. `replica` is "" for what is done on this machine; `total` 0 means unknown."""
+    """How far a push is. `replica` is "" for what is done on this machine; `total` 0 means unknown.
 
-    stage: str  # scan, delta, transfer, apply, stop, start, health, commit
+    After a cancellation: `cancelling`, then `cancelled` (it is undone) or `kept` (too late; `done` is the generation);
+    neither where that could not be learnt.
+    """
+
+    stage: str  # scan, wait, delta, transfer, apply, stop, start, health, hook, commit
     replica: str
     done: int
     total: int
@@ -70,12 +81,16 @@ class FileCounts:
 
     @classmethod
     def of(cls, plans: Iterable[Plan]) -> FileCounts:
-        """Count the largest of the plans: replicas on one tree have the same one. Directories do not count."""
+        """Count the largest of the plans: replicas on one tree have the same one."""
         plan = max(plans, key=lambda plan: sum(map(len, plan.difference)))
-        found = plan.difference
-        gone = _files(plan.base, (*found.deleted, *found.modified))
-        come = _files(plan.target, (*found.added, *found.modified))
-        modified = _files(plan.target, found.attributes)
+        return cls.between(plan.base, plan.target, plan.difference)
+
+    @classmethod
+    def between(cls, base: Manifest, target: Manifest, found: Difference) -> FileCounts:
+        """Count what leads from one tree to the other. Directories do not count."""
+        gone = _files(base, (*found.deleted, *found.modified))
+        come = _files(target, (*found.added, *found.modified))
+        modified = _files(target, found.attributes)
         return cls(len(come - gone), len(come & gone | modified), len(gone - come), len(found.renamed))
 
 
@@ -85,7 +100,7 @@ def _files(tree: Manifest, paths: Iterable[bytes]) -> set[bytes]:
 
 @dataclass
 class ByteCounts:
-    """`tree`: the source's content. `sent`: batches on the wire, before any copying to several replicas."""
+    """`tree`: the content of the source, of a rollback's tree. `sent`: batches on the wire, before copying to several replicas."""
 
     tree: int = 0
     sent: int = 0
@@ -93,7 +108,7 @@ class ByteCounts:
 
 @dataclass
 class Timings:
-    """Milliseconds. On the replicas' side the slowest one counts."""
+    """Milliseconds. On the replicas' side the slowest one counts; `restart` is stop and start."""
 
     scan: int = 0
     delta: int = 0
@@ -101,11 +116,74 @@ class Timings:
     apply: int = 0
     restart: int = 0
     health: int = 0
+    hooks: int = 0
+
+
+@dataclass
+class HookResult:
+    """How a hook ended. `exit_code` is negative for a signal; None: `reason` says why it did not end by itself."""
+
+    run: str
+    moment: str
+    exit_code: int | None
+    ms: int
+    output: list[str]
+    reason: str
+
+    @classmethod
+    def of(cls, report: HookReport) -> HookResult:
+        """Take over a replica's report."""
+        code = _exit_code(report.exit_code, report.signal)
+        return cls(report.run, report.moment, code, report.ms, list(report.output), report.reason)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did not end with status 0."""
+        return self.exit_code != 0
+
+    @property
+    def how(self) -> str:
+        """Why it failed, in a few words."""
+        return self.reason or f"exit status {self.exit_code}"
+
+
+@dataclass
+class CrashedAfter:
+    """The application ended by itself soon after push `push_id` was kept, `after_s` seconds after its start.
+
+    `exit_code` is negative for a signal; `restarts`: how often it was started since.
+    """
+
+    replica: str
+    push_id: str
+    after_s: float
+    exit_code: int | None
+    restarts: int
+    log_tail: list[str]
+
+    @classmethod
+    def of(cls, replica: str, crash: Crash) -> CrashedAfter:
+        """Take over what a replica tells."""
+        code = _exit_code(crash.exit_code, crash.signal)
+        seconds = round(crash.after_ms / 1000, 3)
+        return cls(replica, crash.push_id, seconds, code, crash.restarts, list(crash.log_tail))
+
+
+def crashes(deployment: DeploymentState) -> list[CrashedAfter]:
+    """Return what the replicas tell of an application that crashed after the last push."""
+    return [CrashedAfter.of(state.id, state.crash) for state in deployment.replicas if state.crash]
+
+
+def _exit_code(code: int | None, signal: int | None) -> int | None:
+    return -signal if signal else code
 
 
 @dataclass
 class ReplicaResult:
-    """What the push did on one replica. `exit_code` is negative for a signal, None while the application runs."""
+    """What the push did on one replica. `exit_code` is negative for a signal, None while the application runs.
+
+    `pid` is that of the process that was judged; `healthy_ms` from its start until it was healthy.
+    """
 
     id: str
     status: str
@@ -113,13 +191,23 @@ class ReplicaResult:
     exit_code: int | None = None
     log_tail: list[str] = field(default_factory=list)
     reason: str = ""
+    pid: int | None = None
+    healthy_ms: int | None = None
+    hooks: list[HookResult] = field(default_factory=list)
 
     @classmethod
     def of(cls, report: ReplicaReport) -> ReplicaResult:
         """Take over a replica's report."""
-        exit_code = -report.signal if report.signal else report.exit_code
         return cls(
-            report.id, report.status, report.generation, exit_code, list(report.log_tail), report.reason
+            id=report.id,
+            status=report.status,
+            generation=report.generation,
+            exit_code=_exit_code(report.exit_code, report.signal),
+            log_tail=list(report.log_tail),
+            reason=report.reason,
+            pid=report.pid,
+            healthy_ms=report.healthy_ms,
+            hooks=[HookResult.of(hook) for hook in report.hooks],
         )
 
 
@@ -136,6 +224,7 @@ class PushResult:
     bytes: ByteCounts = field(default_factory=ByteCounts)
     timings_ms: Timings = field(default_factory=Timings)
     replicas: list[ReplicaResult] = field(default_factory=list)
+    crashed_after: list[CrashedAfter] = field(default_factory=list)  # of the push before this one
     diff: str = ""  # git's summary of the uncommitted changes, in a work tree
     restores: str = ""  # the push a rollback went back to
     next_step: str = ""
@@ -147,129 +236,53 @@ class PushResult:
 
     def finish(self, outcome: Outcome) -> PushResult:
         """Fill in what the replicas say."""
-        self.status = outcome.status  # type: ignore[assignment]
+        unhealthy = outcome.status == "unhealthy"  # kept, but not what was asked for
+        self.status = "failed" if unhealthy else outcome.status  # type: ignore[assignment]
         self.replicas = [ReplicaResult.of(report) for report in outcome.replicas]
         self.generation = max(self.generation, *(report.generation for report in outcome.replicas), 0)
         self.files.drift = sorted({show(path) for report in outcome.replicas for path in report.drift})
-        steps = [report.timings_ms for report in outcome.replicas]
-        self.timings_ms.apply = max((step.get("apply", 0) for step in steps), default=0)
-        self.timings_ms.restart = max(
-            (step.get("stop", 0) + step.get("start", 0) for step in steps), default=0
+        self._time([report.timings_ms for report in outcome.replicas])
+        advice = UNHEALTHY if unhealthy else self._advice(tried=any(r.timings_ms for r in outcome.replicas))
+        reasons = [replica.reason for replica in self.replicas if replica.status in _NOT_WELL]
+        return self.advise(
+            outcome.error.message if outcome.error else next(filter(None, reasons), ""), advice
         )
-        self.timings_ms.health = max((step.get("health", 0) for step in steps), default=0)
-        reasons = [replica.reason for replica in self.replicas if replica.status in ("rolled_back", "failed")]
-        reason = outcome.error.message if outcome.error else next(filter(None, reasons), "")
-        return self.advise(reason, judged=any(steps))
 
-    def advise(self, reason: str = "", *, judged: bool = True) -> PushResult:
-        """Set `next_step` by the status, after the reason where there is one.
+    def _time(self, steps: list[Mapping[str, int]]) -> None:
+        timings = self.timings_ms
+        timings.apply = max((step.get("apply", 0) for step in steps), default=0)
+        timings.restart = max((step.get("stop", 0) + step.get("start", 0) for step in steps), default=0)
+        timings.health = max((step.get("health", 0) for step in steps), default=0)
+        timings.hooks = max((step.get("hook", 0) for step in steps), default=0)
 
-        `judged`: some replica's application ran the code, or tried to; else the code is not at fault.
-        """
-        advice = _NEXT_STEPS[self.status] if judged or self.status != "rolled_back" else _NOT_JUDGED
-        end = "" if reason.endswith((".", "?", "!")) else "."
-        self.next_step = f"{reason}{end} {advice}" if reason else advice
+    def _advice(self, *, tried: bool) -> str:
+        """`tried`: some replica's application ran the code, or tried to; else the code is not at fault."""
+        if self.status == "failed" and tried:
+            return NOT_KNOWN
+        if self.status != "rolled_back":
+            return NEXT_STEPS[self.status]
+        if any(hook.failed and hook.moment != "after_healthy" for hook in self._hooks):
+            return HOOK_FAILED
+        return NEXT_STEPS["rolled_back"] if tried else NOT_JUDGED
+
+    @property
+    def _hooks(self) -> list[HookResult]:
+        return [hook for replica in self.replicas for hook in replica.hooks]
+
+    def advise(self, reason: str = "", advice: str = "") -> PushResult:
+        """Set `next_step`: the reason where there is one, `advice` or what the status calls for, and what hooks and crashes add."""
+        crash = self.crashed_after[0] if self.crashed_after else None
+        if not advice:
+            crashed = crash is not None and self.status == "no_changes"
+            advice = NO_CHANGES_CRASHED if crashed else NEXT_STEPS[self.status]
+        late = [hook for hook in self._hooks if hook.failed and hook.moment == "after_healthy"]
+        more = [LATE_HOOK_FAILED.format(run=hook.run, how=hook.how) for hook in late[:1]]
+        if crash is not None:
+            more.append(CRASHED.format(push_id=crash.push_id, after_s=crash.after_s))
+        end = "" if not reason or reason.endswith((".", "?", "!")) else "."
+        self.next_step = " ".join(filter(None, [reason + end, advice, *more]))
         return self
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
-
-
-@dataclass
-class PastPush:
-    """One entry of a replica's history; generation 0 is what the image brought."""
-
-    push_id: str
-    generation: int
-    description: str
-    source: str
-    at: float
-    restores: str
-
-    @classmethod
-    def of(cls, entry: HistoryEntry) -> PastPush:
-        """Take over an entry."""
-        push_id = "" if entry.push_id == GENERATION_0 else entry.push_id
-        return cls(push_id, entry.generation, entry.description, entry.source, entry.at, entry.restores)
-
-
-@dataclass
-class ReplicaStatus:
-    """One replica as it is now; `app` is the launcher's word on the application (state, pid, exit_code, …)."""
-
-    id: str
-    tree_id: str
-    generation: int
-    launcher: str
-    health: bool
-    app: dict[str, Any]
-    trial: str
-    notes: list[str]
-    history: list[PastPush]
-
-    @classmethod
-    def of(cls, state: ReplicaState) -> ReplicaStatus:
-        """Take over what a sidecar tells."""
-        return cls(
-            id=state.id,
-            tree_id=state.tree.tree_id,
-            generation=state.generation,
-            launcher=state.launcher,
-            health=state.health,
-            app=dict(state.app),
-            trial=f"{state.trial.push_id} ({state.trial.phase})" if state.trial else "",
-            notes=list(state.notes),
-            history=[PastPush.of(entry) for entry in state.history],
-        )
-
-
-@dataclass
-class StatusResult:
-    """A deployment as the proxy sees it now."""
-
-    app_id: str
-    deployment_id: str
-    proxy_url: str
-    ready: bool
-    replicas: list[ReplicaStatus]
-    last_push: dict[str, Any] | None
-    busy: dict[str, Any] | None
-    next_step: str
-
-    @classmethod
-    def of(cls, deployment: DeploymentState, proxy_url: str) -> StatusResult:
-        """Take over what the proxy tells, with what to do about it."""
-        replicas = [ReplicaStatus.of(state) for state in deployment.replicas]
-        last, busy = deployment.last_push, deployment.busy
-        return cls(
-            app_id=deployment.app_id,
-            deployment_id=deployment.deployment_id,
-            proxy_url=proxy_url,
-            ready=bool(replicas) and all(replica.launcher != "starting" for replica in replicas),
-            replicas=replicas,
-            last_push={
-                "push_id": last.push_id,
-                "source": last.source,
-                "description": last.description,
-                "at": last.at,
-            }
-            if last
-            else None,
-            busy={"push_id": busy.push_id, "source": busy.source, "since": busy.since} if busy else None,
-            next_step=_status_advice(replicas, busy),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
-
-
-def _status_advice(replicas: list[ReplicaStatus], busy: Busy | None) -> str:
-    if not replicas:
-        return "No sidecar is connected: start it beside the application, or check app_id and deployment_id."
-    if busy:
-        return f"Push {busy.push_id} by {busy.source} is under way."
-    if any(replica.launcher == "absent" for replica in replicas):
-        return "Push changes; where no launcher is connected they are stored until the application's container starts."
-    return "Push changes."

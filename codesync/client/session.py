@@ -6,7 +6,7 @@ Reads all the time, so that a refusal in the middle of an upload is heard at onc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -15,18 +15,22 @@ import msgpack
 from codesync.client.results import ClientError
 from codesync.client.zstd import MALFORMED, inflate
 from codesync.config import Settings
-from codesync.connection import SOFTWARE, Connection, connect
+from codesync.connection import SOFTWARE, ConnectError, Connection, Disconnected, backoff, connect
 from codesync.delta import DeltaError, Signature
+from codesync.errors import UserError
 from codesync.protocol import (
     VERSIONS,
     Answer,
     AnswerError,
     DeploymentState,
     Error,
+    GetHistory,
+    GetLogs,
     GetManifest,
     GetSignatures,
     Granted,
     Hello,
+    Hook,
     Message,
     Outcome,
     Progress,
@@ -35,6 +39,7 @@ from codesync.protocol import (
     Welcome,
 )
 
+ATTEMPTS = 8  # connections tried for one push
 QUIET_SECONDS = 3600.0  # the waits below are the bounds; pings notice a dead proxy
 MAX_ANSWER = 256 * 1024 * 1024  # bytes of one answer, as sent
 MAX_SIGNATURES = 256 * 1024 * 1024  # bytes of all signatures for one tree, decompressed
@@ -42,6 +47,10 @@ QUEUED_PIECES = 16  # of an answer, before the proxy has to wait
 SMALLEST_PIECE = 1024  # bytes that a piece counts for at least: empty ones may not go on for ever
 SIGNATURES_PER_REQUEST = 1000
 REQUEST_BYTES = 256 * 1024
+MAX_HISTORY = 8 * 1024 * 1024  # bytes of one replica's history
+MAX_LOGS = 64 * 1024 * 1024  # bytes of one replica's last lines
+
+Question = GetManifest | GetSignatures | GetHistory | GetLogs
 
 T = TypeVar("T")
 _Pieces = asyncio.Queue[Answer | AnswerError | Exception]
@@ -106,16 +115,19 @@ class Session:
             self.ended.result()
         await self._connection.send(message)
 
-    async def wait(self, future: asyncio.Future[T], what: str) -> T:
-        """Wait for one of the moments, as long as the proxy is not silent for too long.
+    async def wait(self, future: asyncio.Future[T], what: str, *, hooks: Iterable[Hook] = ()) -> T:
+        """Wait for one of the moments, as long as the proxy is not silent for too long; `hooks` may take their time.
 
         Raises ClientError `timeout`, and whatever ended the connection.
         """
         loop = asyncio.get_running_loop()
+        patience = SILENCE_SECONDS + sum(hook.seconds for hook in hooks)
         while True:
-            left = self._heard + SILENCE_SECONDS - loop.time()
+            left = self._heard + patience - loop.time()
             if left <= 0:
-                message = f"no {what}, and nothing else from the proxy for {SILENCE_SECONDS:.0f} s; see `codesync status`"
+                message = (
+                    f"no {what}, and nothing else from the proxy for {patience:.0f} s; see `codesync status`"
+                )
                 raise ClientError(message, code="timeout")
             await asyncio.wait([future], timeout=left)
             if future.done():
@@ -123,18 +135,16 @@ class Session:
 
     async def manifest(self, tree: TreeRef) -> bytes:
         """Ask a replica for its tree; the answer is what `trees.py` reads. Raises ClientError, Disconnected."""
-        self._requests += 1
-        return await self._ask(GetManifest(request=self._requests, tree=tree))
+        question = GetManifest(request=self._number(), tree=tree)
+        return await self._ask(question, "the replica did not describe its tree", MAX_ANSWER)
 
     async def signatures(self, tree: TreeRef, paths: list[bytes]) -> dict[bytes, Signature]:
         """Ask a replica for signatures of its files. Raises ClientError, Disconnected."""
         found: dict[bytes, Signature] = {}
         left = MAX_SIGNATURES
         for group in _groups(paths):
-            self._requests += 1
-            data = await self._ask(
-                GetSignatures(request=self._requests, tree_id=tree.tree_id, paths=tuple(group))
-            )
+            question = GetSignatures(request=self._number(), tree_id=tree.tree_id, paths=tuple(group))
+            data = await self._ask(question, "the replica did not describe its files", MAX_ANSWER)
             try:
                 records = inflate(data, left)
                 left -= len(records)
@@ -144,13 +154,46 @@ class Session:
                 raise ClientError(message, code="bad_message") from error
         return found
 
-    async def _ask(self, request: GetManifest | GetSignatures) -> bytes:
-        queue = self._answers[request.request] = asyncio.Queue(QUEUED_PIECES)
+    async def history(self, replica: str) -> bytes:
+        """Ask a replica for what it remembers; the answer is what `past.py` reads. Raises ClientError, Disconnected."""
+        question = GetHistory(request=self._number(), replica=replica)
+        return await self._ask(question, f"replica {replica} did not tell its history", MAX_HISTORY)
+
+    async def logs(self, replica: str, lines: int, since_push: str) -> bytes:
+        """Ask a replica for its last lines; the answer is what `app_log.py` reads. Raises ClientError, Disconnected."""
+        question = GetLogs(request=self._number(), replica=replica, lines=lines, since_push=since_push)
+        return await self._ask(question, f"replica {replica} did not tell its log", MAX_LOGS)
+
+    async def follow(self, replica: str, lines: int, since_push: str) -> AsyncGenerator[bytes]:
+        """Yield the pieces of a log that goes on, some of them empty. Raises ClientError, Disconnected."""
+        question = GetLogs(
+            request=self._number(), replica=replica, lines=lines, since_push=since_push, follow=True
+        )
+        async with self._asked(question) as queue:
+            while True:
+                piece = await _piece(queue, f"replica {replica} did not tell its log")
+                yield piece.data
+                if piece.last:
+                    return
+
+    def _number(self) -> int:
+        self._requests += 1
+        return self._requests
+
+    async def _ask(self, question: Question, refused: str, limit: int) -> bytes:
+        async with self._asked(question) as queue:
+            return await _whole(queue, refused, limit)
+
+    @asynccontextmanager
+    async def _asked(self, question: Question) -> AsyncIterator[_Pieces]:
+        """The queue of an answer's pieces, as long as somebody wants them."""
+        queue: _Pieces = asyncio.Queue(QUEUED_PIECES)
+        self._answers[question.request] = queue
         try:
-            await self.send(request)
-            return await _whole(queue)
+            await self.send(question)
+            yield queue
         finally:
-            del self._answers[request.request]
+            del self._answers[question.request]
             while not queue.empty():  # the reader may wait for room, and must not wait for ever
                 queue.get_nowait()
 
@@ -179,29 +222,83 @@ async def open_session(settings: Settings, on_progress: Callable[[Progress], Non
             await session.close()
 
 
-async def _whole(queue: _Pieces) -> bytes:
+@asynccontextmanager
+async def asking(settings: Settings) -> AsyncIterator[Session]:
+    """Connect, to ask and no more. Raises ClientError."""
+    try:
+        async with open_session(settings, lambda _: None) as session:
+            yield session
+    except (ConnectError, Disconnected) as error:
+        raise ClientError(str(error), code=getattr(error, "code", "lost")) from error
+
+
+async def persistently(
+    settings: Settings,
+    on_progress: Callable[[Progress], None],
+    converse: Callable[[Session], Awaitable[T]],
+) -> T:
+    """Have a conversation that can be begun anew on another connection, until it comes to its end.
+
+    Raises ClientError: what ended it, or why no connection could be made.
+    """
+    for attempt, wait in enumerate(backoff(), 1):
+        try:
+            async with open_session(settings, on_progress) as session:
+                return await converse(session)
+        except (ConnectError, Disconnected, ClientError) as error:
+            if attempt == ATTEMPTS or not _may_pass(error, attempt):
+                if isinstance(error, ClientError):
+                    raise
+                raise ClientError(str(error), code=getattr(error, "code", "lost")) from error
+            await asyncio.sleep(wait)
+    raise AssertionError("backoff never ends")
+
+
+def _may_pass(error: UserError, attempt: int) -> bool:
+    """Whether trying again may help. After a restart of the proxy a sidecar may come back a moment later than we do."""
+    if isinstance(error, ClientError):
+        return error.code == "no_replica" and attempt > 1
+    return not (isinstance(error, ConnectError) and error.final)
+
+
+def no_replica(deployment: DeploymentState) -> ClientError:
+    """Return the error for a deployment that nobody serves."""
+    words = (
+        f"no sidecar is connected for app {deployment.app_id} deployment {deployment.deployment_id}; "
+        "start it beside the application, or check app_id and deployment_id"
+    )
+    return ClientError(words, code="no_replica")
+
+
+async def _whole(queue: _Pieces, refused: str, limit: int) -> bytes:
     """Join the pieces of an answer. Raises ClientError, and whatever ended the connection."""
     data, counted = bytearray(), 0
     while True:
-        try:
-            async with asyncio.timeout(TIMEOUTS.answer):
-                piece = await queue.get()
-        except TimeoutError as error:
-            message = f"no answer from the replica within {TIMEOUTS.answer:.0f} s; see `codesync status`"
-            raise ClientError(message, code="timeout") from error
-        if isinstance(piece, Exception):
-            raise piece
-        if isinstance(piece, AnswerError):
-            raise ClientError(f"the replica did not describe its tree: {piece.message}", code=piece.code)
+        piece = await _piece(queue, refused)
         counted += max(len(piece.data), SMALLEST_PIECE)
-        if counted > MAX_ANSWER:
+        if counted > limit:
             raise ClientError(
-                f"a replica's answer is larger than {MAX_ANSWER >> 20} MiB; ignore what is not code",
+                f"a replica's answer is larger than {limit >> 20} MiB; ignore what is not code",
                 code="too_large",
             )
         data += piece.data
         if piece.last:
             return bytes(data)
+
+
+async def _piece(queue: _Pieces, refused: str) -> Answer:
+    """The next piece. Raises ClientError, and whatever ended the connection."""
+    try:
+        async with asyncio.timeout(TIMEOUTS.answer):
+            piece = await queue.get()
+    except TimeoutError as error:
+        message = f"no answer from the replica within {TIMEOUTS.answer:.0f} s; see `codesync status`"
+        raise ClientError(message, code="timeout") from error
+    if isinstance(piece, Exception):
+        raise piece
+    if isinstance(piece, AnswerError):
+        raise ClientError(f"{refused}: {piece.message}", code=piece.code)
+    return piece
 
 
 def _signatures(records: bytes, asked: frozenset[bytes]) -> Iterator[tuple[bytes, Signature]]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from codesync import client
 from codesync.client import PushResult, StatusResult
@@ -224,7 +224,7 @@ class Chain:
     # --- the client ------------------------------------------------------------------------------------------
 
     def settings(self, **changes: str) -> Settings:
-        values = {
+        values: dict[str, Any] = {
             "api_key": KEY,
             "proxy_url": f"ws://127.0.0.1:{self.proxy_port}",
             "app_id": APP_ID,

@@ -13,6 +13,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from codesync import client
+from codesync.client import PushResult
 from codesync.client.trees import encode_tree
 from codesync.config import Settings
 from codesync.delta import scan
@@ -27,6 +29,10 @@ from codesync.protocol import (
     GetManifest,
     Granted,
     Hello,
+    Hook,
+    Outcome,
+    Push,
+    ReplicaReport,
     ReplicaState,
     TreeRef,
     Welcome,
@@ -38,20 +44,21 @@ Script = Callable[[Peer], Awaitable[None]]
 
 @dataclass
 class Fake:
-    """`tree` is what its only replica has; without one there is no replica."""
+    """`tree` is what its only replica has; without one there is no replica. Or `states` are all that there are."""
 
     scripts: list[Script]
     tree: ReplicaTree | None = None
+    states: tuple[ReplicaState, ...] = ()
     port: int = 0
     connections: int = 0
     ended: asyncio.Queue[BaseException | None] = field(default_factory=asyncio.Queue)
 
     @property
     def deployment(self) -> DeploymentState:
-        replicas = (ReplicaState(id="one", tree=TreeRef(*self.tree.ids)),) if self.tree else ()
-        return DeploymentState(app_id="shop", deployment_id="test", replicas=replicas)
+        one = (ReplicaState(id="one", tree=TreeRef(*self.tree.ids)),) if self.tree else ()
+        return DeploymentState(app_id="shop", deployment_id="test", replicas=self.states or one)
 
-    def settings(self, directory: Path) -> Settings:
+    def settings(self, directory: Path, *hooks: Hook) -> Settings:
         return Settings(
             api_key="key",
             proxy_url=f"ws://127.0.0.1:{self.port}",
@@ -60,6 +67,7 @@ class Fake:
             app_root=str(directory / "source"),
             source="dev@laptop:/src",
             cache_dir=str(directory / "cache"),
+            hooks=hooks,
         )
 
     async def serve(self, websocket: ServerConnection) -> None:
@@ -110,10 +118,28 @@ async def agree_to_cancel(peer: Peer, push_id: str) -> None:
     await peer.say(Error(code="cancelled", message="cancelled", push_id=push_id))
 
 
+async def push(fake: Fake, directory: Path, push_id: str | None = None, *hooks: Hook) -> PushResult:
+    async with asyncio.timeout(20):
+        return await client.push(fake.settings(directory, *hooks), description="x", push_id=push_id)
+
+
+async def accept(fake: Fake, peer: Peer) -> None:
+    """A whole push that ends well."""
+    begin = await fake.grant(peer)
+    await fake.describe(peer)
+    await peer.hear(Push)
+    await peer.hear_batch()
+    report = ReplicaReport(id="one", status="healthy", generation=1)
+    await peer.say(Outcome(push_id=begin.push_id, status="healthy", replicas=(report,)))
+    await peer.websocket.wait_closed()
+
+
 @asynccontextmanager
-async def fake_proxy(*scripts: Script, tree: ReplicaTree | None = None) -> AsyncIterator[Fake]:
+async def fake_proxy(
+    *scripts: Script, tree: ReplicaTree | None = None, states: tuple[ReplicaState, ...] = ()
+) -> AsyncIterator[Fake]:
     """Serve until the end of the block; the last script is for all further connections too."""
-    fake = Fake(list(scripts), tree)
+    fake = Fake(list(scripts), tree, states)
     async with serve(fake.serve, "127.0.0.1", 0, compression=None, max_size=2**20, close_timeout=1) as server:
         fake.port = next(iter(server.sockets)).getsockname()[1]
         yield fake

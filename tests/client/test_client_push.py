@@ -1,40 +1,31 @@
 """A push against a proxy that does what a real one rarely does: guards hold, leases are given back, nothing is left."""
 
-import asyncio
-import gc
 import secrets
-import shutil
-from collections.abc import Awaitable, Callable
-from importlib import import_module
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from codesync import client
-from codesync.client import ClientError, PushResult
-from codesync.connection import finish
+from codesync.client import NEXT_STEPS, ClientError, lease
+from codesync.client.results import CRASHED, NO_CHANGES_CRASHED
 from codesync.plan import GuardError
-from codesync.protocol import Begin, Cancel, Chunk, Error, Outcome, Progress, Push, ReplicaReport, decode
-from tests.client.fake import Fake, agree_to_cancel, fake_proxy, fill, tree_at
+from codesync.protocol import (
+    Begin,
+    Cancel,
+    Chunk,
+    Crash,
+    Error,
+    Hook,
+    Outcome,
+    Push,
+    ReplicaReport,
+    ReplicaState,
+    TreeRef,
+)
+from tests.client.fake import accept, agree_to_cancel, fake_proxy, fill, push, tree_at
 from tests.proxy.loopback import Peer
 
 pytestmark = pytest.mark.anyio
-
-
-async def push(fake: Fake, directory: Path, push_id: str | None = None) -> PushResult:
-    async with asyncio.timeout(20):
-        return await client.push(fake.settings(directory), description="x", push_id=push_id)
-
-
-async def accept(fake: Fake, peer: Peer) -> None:
-    """A whole push that ends well."""
-    begin = await fake.grant(peer)
-    await fake.describe(peer)
-    await peer.hear(Push)
-    await peer.hear_batch()
-    report = ReplicaReport(id="one", status="healthy", generation=1)
-    await peer.say(Outcome(push_id=begin.push_id, status="healthy", replicas=(report,)))
-    await peer.websocket.wait_closed()
 
 
 # -- a source that changes ---------------------------------------------------------------------------------------------
@@ -139,7 +130,7 @@ async def test_a_guard_is_heard_when_the_proxy_is_lost_meanwhile(tmp_path: Path)
 async def test_a_guard_is_heard_when_the_proxy_does_not_answer_the_cancel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_module("codesync.client.push"), "CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "GIVE_BACK_SECONDS", 0.1)
     (tmp_path / "source").mkdir()
     fill(tmp_path / "replica", 60)
 
@@ -214,138 +205,84 @@ async def test_no_replica_at_first_is_told_at_once(tmp_path: Path) -> None:
         assert fake.connections == 1
 
 
-# -- cancellation ------------------------------------------------------------------------------------------------------
-
-Stage = Callable[[Fake, Peer], Awaitable[str]]  # until a moment of a push; then its push_id
+# -- what goes with it -------------------------------------------------------------------------------------------------
 
 
-async def waiting(fake: Fake, peer: Peer) -> str:
-    return (await peer.hear(Begin)).push_id
+def hook(when: str, moment: str = "before_start") -> Hook:
+    return Hook(run=f"echo {when}", moment=moment, seconds=5.0, when=when)
 
 
-async def planning(fake: Fake, peer: Peer) -> str:
-    return (await fake.grant(peer)).push_id
-
-
-async def sending(fake: Fake, peer: Peer) -> str:
-    push_id = (await fake.grant(peer)).push_id
-    await fake.describe(peer)
-    await peer.hear(Push)
-    await peer.hear(Chunk)
-    return push_id
-
-
-async def hear_cancel(peer: Peer, push_id: str) -> None:
-    """Read on until the client cancels, and agree."""
-    async for data in peer.websocket:
-        assert isinstance(data, bytes)
-        message = decode(data)
-        if isinstance(message, Cancel):
-            await peer.say(Error(code="cancelled", message="cancelled", push_id=push_id))
-            return
-    raise AssertionError("no cancel")
-
-
-@pytest.mark.parametrize("again_and_again", [False, True])
-@pytest.mark.parametrize("stage", [waiting, planning, sending])
-async def test_a_cancelled_push_is_cancelled_at_the_proxy_and_leaves_nothing(
-    tmp_path: Path, stage: Stage, again_and_again: bool
+async def test_a_push_carries_the_hooks_that_its_changes_call_for_and_what_it_has_cost(
+    tmp_path: Path,
 ) -> None:
-    fill(tmp_path / "source", 1)
-    fill(tmp_path / "replica", 1)
-    (tmp_path / "source" / "large").write_bytes(secrets.token_bytes(12 * 2**20))
-    complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    reached = asyncio.Event()
+    source = tmp_path / "source"
+    fill(source, 4)
+    for name in ("run.sh", "moved.txt"):
+        (source / name).write_text(name)
+    replica = tree_at(source)
+    (source / "0.txt").unlink()
+    (source / "1.txt").write_text("changed")
+    (source / "run.sh").chmod(0o755)
+    (source / "moved.txt").rename(source / "arrived.txt")
+    (source / "new" / "empty").mkdir(parents=True)
+    pushes: list[Push] = []
 
     async def script(peer: Peer) -> None:
-        push_id = await stage(fake, peer)
-        reached.set()
-        await hear_cancel(peer, push_id)
-
-    before = asyncio.all_tasks()
-    async with fake_proxy(script, tree=tree_at(tmp_path / "replica")) as fake:
-        task = asyncio.create_task(push(fake, tmp_path))
-        await asyncio.wait_for(reached.wait(), 10)
-        task.cancel()
-        while again_and_again and not task.done():  # as some cancel scopes do
-            task.cancel()
-            await asyncio.sleep(0)
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await fake.all_ended(1)
-    assert asyncio.all_tasks() - before <= {task}
-    gc.collect()
-    assert complaints == []
-
-
-async def test_what_was_wholly_sent_goes_on_when_the_client_is_cancelled(tmp_path: Path) -> None:
-    fill(tmp_path / "source", 1)
-    fill(tmp_path / "replica", 1)
-    reached = asyncio.Event()
-
-    async def script(peer: Peer) -> None:
-        await fake.grant(peer)
+        begin = await fake.grant(peer)
         await fake.describe(peer)
-        await peer.hear(Push)
+        pushes.append(await peer.hear(Push))
         await peer.hear_batch()
-        await peer.say(Progress(push_id="x", stage="apply", done=0, total=1))
-        assert [decode(data) async for data in peer.websocket if isinstance(data, bytes)] == []
+        report = ReplicaReport(id="one", status="healthy", generation=1)
+        await peer.say(Outcome(push_id=begin.push_id, status="healthy", replicas=(report,)))
 
-    def progress(message: client.Progress) -> None:
-        if message.stage == "apply":
-            reached.set()
-
-    async with fake_proxy(script, tree=tree_at(tmp_path / "replica")) as fake:
-        settings = fake.settings(tmp_path)
-        task = asyncio.create_task(client.push(settings, description="x", progress=progress))
-        await asyncio.wait_for(reached.wait(), 10)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    called_for = ["0.txt", "1.*", "run.sh", "/moved.txt", "arrived.txt", "empty/", "*"]
+    others = ["2.txt", "/empty/", "*.py"]
+    hooks = [hook(when) for when in (*others, *reversed(called_for))]
+    async with fake_proxy(script, tree=replica) as fake:
+        result = await push(fake, tmp_path, None, *hooks)
         await fake.all_ended(1)
+    (sent,) = pushes
+    assert [hook.run for hook in sent.batches[0].hooks] == [f"echo {when}" for when in reversed(called_for)]
+    assert {hook.when for hook in sent.batches[0].hooks} == {""}
+    assert set(sent.timings_ms) <= {"scan", "delta"}
+    assert all(sent.timings_ms[step] <= getattr(result.timings_ms, step) for step in sent.timings_ms)
 
 
-def test_a_push_cancelled_at_any_moment_leaves_no_complaint(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("changed", [False, True])
+async def test_an_application_that_has_crashed_since_is_told_with_every_result(
+    tmp_path: Path, changed: bool
 ) -> None:
-    fill(tmp_path / "source", 3)
-    fill(tmp_path / "replica", 1)
-    complaints: list[object] = []
+    source = tmp_path / "source"
+    fill(source, 2)
+    replica = tree_at(source)
+    if changed:
+        (source / "0.txt").write_text("changed")
+    crash = Crash(push_id="p7", at=1.0, after_ms=3210, signal=9, restarts=2, log_tail=("killed",))
 
-    async def once(steps: int) -> None:
-        """Cancel after so many turns of the loop."""
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async def refuse_quietly(peer: Peer) -> None:
+        begin = await fake.grant(peer)
+        await fake.describe(peer)
+        cancel = await peer.hear(Cancel)
+        assert cancel.no_changes
+        await peer.say(Error(code="cancelled", message="cancelled", push_id=begin.push_id))
 
-        async def takes(peer: Peer) -> None:
-            await accept(fake, peer)
+    async def takes(peer: Peer) -> None:
+        await accept(fake, peer)
 
-        async with fake_proxy(takes, tree=tree_at(tmp_path / "replica")) as fake:
-            shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-            task = asyncio.create_task(push(fake, tmp_path))
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([task])
-
-    for steps in (0, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560):
-        asyncio.run(once(steps))
-        gc.collect()
-    assert complaints == []
-    assert "Traceback" not in capfd.readouterr().err
-
-
-async def test_finish_ends_within_its_bound_and_raises_the_cancellation() -> None:
-    started = asyncio.Event()
-
-    async def endless() -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    await finish(endless(), within=0.01)
-    started.clear()
-    task = asyncio.create_task(finish(endless(), within=0.05))
-    await started.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    state = ReplicaState(id="one", tree=TreeRef(*replica.ids), crash=crash)
+    script = takes if changed else refuse_quietly
+    async with fake_proxy(script, tree=replica, states=(state,)) as fake:
+        result = await push(fake, tmp_path)
+    assert result.status == ("healthy" if changed else "no_changes")
+    assert [asdict(found) for found in result.crashed_after] == [
+        {
+            "replica": "one",
+            "push_id": "p7",
+            "after_s": 3.21,
+            "exit_code": -9,
+            "restarts": 2,
+            "log_tail": ["killed"],
+        }
+    ]
+    assert result.next_step.endswith(CRASHED.format(push_id="p7", after_s=3.21))
+    assert result.next_step.startswith(NEXT_STEPS["healthy"] if changed else NO_CHANGES_CRASHED)
