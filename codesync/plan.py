@@ -5,10 +5,12 @@ This file reads no disk, no clock and no socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import attrgetter
+from itertools import compress
+from operator import ne
 from typing import Literal
 
 from codesync.delta.manifest import Difference, Entry, Kind, Manifest, difference, tracked_id
@@ -95,19 +97,35 @@ def plan(
     Raises:
         GuardError: a file of the source stands where the replica has a directory holding paths that must stay.
     """
-    target = {entry.path: entry for entry in replica}
-    for entry in source:
-        target[entry.path] = _merged(entry, replica.get(entry.path), modes)
+    given = _differing(source, replica, modes)
+    merged = {entry.path: _merged(entry, replica.get(entry.path), modes) for entry in given}
     deleted = _deletes(source, replica, tracked, ignored, mirror=mirror)
-    for path in deleted:
-        del target[path]
-    _keep_parents(target, replica, {path for path in deleted if replica[path].kind == Kind.DIRECTORY})
-    _refuse_clashes(target, {e.path for e in source if _takes_a_place(e, replica.get(e.path))})
+    target = replica.changed(merged.values(), deleted)
+    kept = _still_parents(target, [path for path in deleted if replica[path].kind == Kind.DIRECTORY])
+    # both trees have been checked, and once this has passed nothing of them can clash any more
+    _refuse_clashes(target, [e.path for e in given if _takes_a_place(e, replica.get(e.path))])
+    if kept:
+        target = target.changed([replica[path] for path in kept], ())
+    return Plan(replica, target, tracked, _tracked_then(source, tracked))
+
+
+def _differing(source: Manifest, replica: Manifest, modes: Modes) -> list[Entry]:
+    """The source's entries that the replica does not have, or not with the same content and executable bit."""
+    if modes == "exact":
+        return list(source)
+    records = source.records
+    differ = map(ne, records.values(), map(replica.records.get, records))
+    return [source[path] for path in compress(records, differ)]
+
+
+def _tracked_then(source: Manifest, tracked: frozenset[bytes]) -> frozenset[bytes]:
+    """The paths of the source, and those tracked ones of which it could not tell; the old set itself if it is equal."""
     left_out = {skipped.path for skipped in source.skipped}
-    still_tracked = frozenset(path for path in tracked if _covered(path, left_out))
-    # both trees have been checked, and nothing of them can clash any more
-    ordered = Manifest(tuple(sorted(target.values(), key=attrgetter("path"))))
-    return Plan(replica, ordered, tracked, frozenset(source.paths) | still_tracked)
+    gone = tracked.difference(source.index)
+    still = {path for path in gone if _covered(path, left_out)} if left_out else set()
+    if len(gone) == len(still) and len(tracked) == len(source) + len(still):
+        return tracked
+    return frozenset(source.index).union(still)
 
 
 def _merged(new: Entry, old: Entry | None, modes: Modes) -> Entry:
@@ -122,7 +140,7 @@ def _merged(new: Entry, old: Entry | None, modes: Modes) -> Entry:
 
 def _mode(new: Entry, old: Entry | None, modes: Modes) -> int:
     if new.kind == Kind.SYMLINK:
-        return new.mode
+        return old.mode if old is not None and old.kind == new.kind else new.mode
     if modes == "exact":
         return new.mode & 0o777
     if old is None or old.kind != new.kind:
@@ -136,13 +154,13 @@ def _deletes(
     source: Manifest, replica: Manifest, tracked: frozenset[bytes], ignored: Ignored, *, mirror: bool
 ) -> list[bytes]:
     left_out = {skipped.path for skipped in source.skipped}
+    known = frozenset(replica.index) if mirror else tracked
     return [
-        entry.path
-        for entry in replica
-        if (mirror or entry.path in tracked)
-        and entry.path not in source
-        and not _covered(entry.path, left_out)
-        and not ignored(entry.path, entry.kind == Kind.DIRECTORY)
+        path
+        for path in sorted(known.difference(source.index))
+        if (entry := replica.get(path)) is not None
+        and not _covered(path, left_out)
+        and not ignored(path, entry.kind == Kind.DIRECTORY)
     ]
 
 
@@ -157,20 +175,28 @@ def _parents(path: bytes) -> Iterable[bytes]:
         yield path
 
 
-def _keep_parents(target: dict[bytes, Entry], replica: Manifest, deleted: set[bytes]) -> None:
+def _still_parents(target: Manifest, deleted: list[bytes]) -> list[bytes]:
     """A directory that still holds something known stays, whoever deleted it."""
-    for path in list(target) if deleted else ():
-        for parent in deleted.intersection(_parents(path)):
-            target[parent] = replica[parent]
+    paths = target.paths if deleted else ()
+    return [path for path in deleted if _first_below(path, paths) is not None]
+
+
+def _first_below(directory: bytes, paths: Sequence[bytes]) -> bytes | None:
+    """The first of the sorted paths that lies in a directory."""
+    start = directory + b"/"
+    at = bisect_left(paths, start)
+    return paths[at] if at < len(paths) and paths[at].startswith(start) else None
 
 
 def _takes_a_place(new: Entry, old: Entry | None) -> bool:
     return old is not None and old.kind == Kind.DIRECTORY != new.kind
 
 
-def _refuse_clashes(target: dict[bytes, Entry], replaced: set[bytes]) -> None:
-    for path in target if replaced else ():
-        for parent in replaced.intersection(_parents(path)):
+def _refuse_clashes(target: Manifest, replaced: list[bytes]) -> None:
+    paths = target.paths if replaced else ()
+    for parent in replaced:
+        path = _first_below(parent, paths)
+        if path is not None:
             message = (
                 f"{show(parent)} is no directory in the source, but on the replica it is one and holds "
                 f"{show(path)}, which this push must not delete; rename {show(parent)}, or delete "

@@ -1,4 +1,8 @@
-"""The developer's tree: scanned with its ignore rules, and git's word on what is not committed yet."""
+"""The developer's tree: scanned with its ignore rules, and git's word on what is not committed yet.
+
+What a scan has learnt stays in this process for the next one of the same tree: a push after a small edit asks for each
+file's status and reads what differs. Nothing is taken from memory that those statuses do not vouch for.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,31 @@ import hashlib
 import os
 import shutil
 import subprocess
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 
+from codesync.client.trees import Recent
 from codesync.config import Settings, bare_environment
-from codesync.delta import Manifest, ManifestCache, Rules, ScanError, Skipped, scan
+from codesync.delta import Manifest, ManifestCache, Rules, ScanError, ScanMemory, Skipped, scan
 from codesync.errors import UserError
 
 GIT_SECONDS = 5.0
 LAUNCHERS_MARK = b".codesync-instance"
+# what makes git look elsewhere than upwards from the app root
+_GIT_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE")
+
+
+class _Scans:
+    """What this process remembers of one tree. Whoever scans it holds `lock`."""
+
+    def __init__(self, cache_path: str) -> None:
+        self.lock = threading.Lock()
+        self.memory = ScanMemory(ManifestCache(cache_path))
+        self.rules: Rules | None = None
+
+
+_remembered: Recent[tuple[str, str], _Scans] = Recent(lambda scans: scans.memory.size)
 
 
 class Source:
@@ -29,12 +50,16 @@ class Source:
 
     def scan(self) -> Manifest:
         """Read the tree; only what has changed since the last scan is hashed. Raises UserError."""
+        path = str(self._cache_path)
+        scans = _remembered.get((self.root, path), lambda: _Scans(path))
         try:
-            self._rules = Rules.for_root(self.root, config_home=self._config_home)
-            cache = ManifestCache(str(self._cache_path))
-            self.manifest = _without_mark(scan(self.root, rules=self._rules, cache=cache))
+            with scans.lock:
+                rules = Rules.for_root(self.root, config_home=self._config_home, known=scans.rules)
+                found = scan(self.root, rules=rules, memory=scans.memory)
+                scans.rules = rules
         except ScanError as error:
             raise UserError(f"{error}; check app_root") from error
+        self._rules, self.manifest = rules, _without_mark(found)
         return self.manifest
 
     def ignored(self, path: bytes, is_directory: bool) -> bool:
@@ -44,11 +69,11 @@ class Source:
 
     def git_summary(self) -> str:
         """Return git's one line on uncommitted changes; "" without git or outside a work tree."""
-        git = shutil.which("git")
+        env = bare_environment() | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+        git = shutil.which("git") if _may_be_in_work_tree(self.root, env) else None
         if git is None:
             return ""
         command = [git, "-C", self.root, "diff", "--shortstat", "HEAD", "--", "."]
-        env = bare_environment() | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
         try:
             done = subprocess.run(
                 command, capture_output=True, timeout=GIT_SECONDS, check=False, env=env, text=True
@@ -63,4 +88,12 @@ def _without_mark(found: Manifest) -> Manifest:
     if LAUNCHERS_MARK not in found:
         return found
     skipped = (*found.skipped, Skipped(LAUNCHERS_MARK, "the launcher's own mark"))
-    return Manifest.of((entry for entry in found if entry.path != LAUNCHERS_MARK), skipped)
+    return found.changed((), [LAUNCHERS_MARK], sorted(skipped))
+
+
+def _may_be_in_work_tree(root: str, environ: Mapping[str, str]) -> bool:
+    """Whether it pays to start git at all: its start costs as much as scanning some thousand files."""
+    places = (root, *map(str, Path(root).parents))
+    return any(name in environ for name in _GIT_ELSEWHERE) or any(
+        os.path.lexists(os.path.join(place, ".git")) for place in places
+    )

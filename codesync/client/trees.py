@@ -1,14 +1,18 @@
 """Trees this machine knows by their ids: what replicas told, and what was pushed. A cache on disk, safe to delete.
 
-A tree that is found here needs no question to the replica. Every one is checked against its ids when it is read.
+A tree that is found here needs no question to the replica. Every one is checked against its ids when it is read. The
+last few stay in memory too, for the next push of the same process.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock, Thread
+from typing import Generic, TypeVar
 
 import msgpack
 import zstandard
@@ -22,6 +26,50 @@ from codesync.protocol import TreeRef
 KEPT_TREES = 16
 MAX_TREE = 256 * 1024 * 1024  # bytes, decompressed
 MAX_TRACKED = 2_000_000
+WRITER = "write a known tree"  # name of the threads that do
+RECENT = 4
+RECENT_ENTRIES = 250_000  # together, a few hundred bytes each
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Recent(Generic[K, V]):
+    """The values used last, by key: at most 4, and fewer while they have more than 250,000 entries. For threads."""
+
+    def __init__(self, entries: Callable[[V], int]) -> None:
+        self._entries = entries  # how many a value has
+        self._values: dict[K, V] = {}  # the oldest first
+        self._lock = Lock()
+
+    def find(self, key: K) -> V | None:
+        """Return a value, which is the latest then."""
+        with self._lock:
+            value = self._values.pop(key, None)
+            if value is not None:
+                self._put(key, value)
+            return value
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        """Return the value of that key, a new one if there is none."""
+        with self._lock:
+            value = self._values.pop(key, None)
+            value = make() if value is None else value
+            self._put(key, value)
+            return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value as the latest one."""
+        with self._lock:
+            self._values.pop(key, None)
+            self._put(key, value)
+
+    def _put(self, key: K, value: V) -> None:
+        self._values[key] = value
+        while len(self._values) > 1 and (
+            len(self._values) > RECENT or sum(map(self._entries, self._values.values())) > RECENT_ENTRIES
+        ):
+            del self._values[next(iter(self._values))]
 
 
 def decode_tree(data: bytes, ref: TreeRef) -> ReplicaTree:
@@ -76,25 +124,32 @@ def encode_tree(tree: ReplicaTree) -> bytes:
 
 
 class KnownTrees:
-    """The trees below `directory`, the latest 16; the last one used also in memory."""
+    """The trees below `directory`, the latest 16; the last few used also in memory."""
 
-    _latest: ReplicaTree | None = None  # shared by the pushes of one process
+    # shared by the pushes of one process
+    _recent: Recent[tuple[str, str], ReplicaTree] = Recent(lambda tree: len(tree.manifest))
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
 
     def find(self, ref: TreeRef) -> ReplicaTree | None:
         """Return the tree with these ids, if it is known."""
-        if KnownTrees._latest is not None and KnownTrees._latest.ids == ref:
-            return KnownTrees._latest
-        try:
-            return decode_tree(self._path(ref).read_bytes(), ref)
-        except (OSError, ClientError):
-            return None
+        tree = KnownTrees._recent.find(ref)
+        if tree is None:
+            try:
+                tree = decode_tree(self._path(ref).read_bytes(), ref)
+            except (OSError, ClientError):
+                return None
+            KnownTrees._recent.put(tree.ids, tree)
+        return tree
 
     def add(self, tree: ReplicaTree) -> None:
-        """Remember a tree; a disk that refuses is no error."""
-        KnownTrees._latest = tree
+        """Remember a tree; it is written beside what the caller does next. A disk that refuses is no error."""
+        KnownTrees._recent.put(tree.ids, tree)
+        # no daemon: a process that ends waits for it
+        Thread(target=self._write, args=(tree,), name=WRITER).start()
+
+    def _write(self, tree: ReplicaTree) -> None:
         with suppress(OSError):
             self._directory.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._directory, delete=False) as file:

@@ -6,7 +6,7 @@ times were safely older than the moment of reading; else the file is read again 
 
 On disk: MAGIC, SHA-256 of all that follows, the number of entries (8 bytes, little-endian), four columns of 64-bit
 numbers (sizes, mtimes, ctimes, inodes), the digests, the paths joined by NUL. A file that is anything else is an empty
-cache. It is replaced as a whole, and only when something has changed.
+cache. It is replaced as a whole, and only when something has changed; by who scans often, only when that pays.
 """
 
 from __future__ import annotations
@@ -23,7 +23,18 @@ MAGIC = b"codesync cache 1\n"
 _FINE = 100_000_000
 # … unless all its times are multiples of 10 ms: then it stores whole seconds, or every other one as FAT does.
 _COARSE = 2_500_000_000
+# Writing the cache costs about as much as reading this share of its files again, or so many bytes.
+_UNSAVED_SHARE = 32
+_UNSAVED_FILES = 16
+_UNSAVED_BYTES = 4 * 1024 * 1024
 _Stamp = tuple[int, int, int, int]
+
+
+def is_settled(status: os.stat_result, moment_ns: int) -> bool:
+    """Whether whatever is done to a file from `moment_ns` (wall clock) on must leave other times than `status` has."""
+    times = status.st_mtime_ns, status.st_ctime_ns
+    fine = all(time % 10_000_000 for time in times)
+    return max(times) < moment_ns - (_FINE if fine else _COARSE)
 
 
 class ManifestCache:
@@ -34,6 +45,16 @@ class ManifestCache:
         self._known = _load(path)
         self._next: dict[bytes, tuple[_Stamp, bytes]] = {}
         self._changed = False
+        self._unsaved_files = 0
+        self._unsaved_bytes = 0
+
+    def carry_over(self) -> None:
+        """Begin a scan that asks only about what may have changed: all that is known is kept but what it forgets."""
+        self._next = self._known.copy()
+
+    def forget(self, path: bytes) -> None:
+        """Drop what is known of a path that is gone."""
+        self._next.pop(path, None)
 
     def lookup(self, path: bytes, status: os.stat_result) -> bytes | None:
         """Return the digest of the file at `path`, if its lstat still vouches for it. Such an entry is kept by `save`."""
@@ -44,28 +65,36 @@ class ManifestCache:
             status.st_ctime_ns,
             status.st_ino,
         ):
+            self._next.pop(path, None)
             return None
         self._next[path] = known
         return known[1]
 
     def store(self, path: bytes, status: os.stat_result, digest: bytes, moment_ns: int) -> None:
         """Remember a digest. `status` was the same before and after the reading that began at `moment_ns` (wall clock)."""
-        times = status.st_mtime_ns, status.st_ctime_ns
-        fine = all(time % 10_000_000 for time in times)
-        if max(times) < moment_ns - (_FINE if fine else _COARSE):
-            self._next[path] = (status.st_size, *times, status.st_ino), digest
+        if is_settled(status, moment_ns):
+            stamp = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+            self._next[path] = stamp, digest
             self._changed = True
+            self._unsaved_files += 1
+            self._unsaved_bytes += status.st_size
 
-    def save(self) -> None:
+    def save(self, *, lazily: bool = False) -> None:
         """End a scan: what it has neither found nor stored is forgotten, the file is rewritten if anything changed.
 
+        `lazily`: only if enough has changed for the next process to win more by it than the writing costs now.
         A cache that cannot be written is no error: the next scan is slow, that is all.
         """
-        changed = self._changed or len(self._next) != len(self._known)
-        self._known, self._next, self._changed = self._next, {}, False
-        if changed:
+        self._changed |= len(self._next) != len(self._known)
+        self._known, self._next = self._next, {}
+        if self._changed and not (lazily and self._can_wait()):
+            self._changed, self._unsaved_files, self._unsaved_bytes = False, 0, 0
             with suppress(OSError):
                 _write(self.path, _pack(self._known))
+
+    def _can_wait(self) -> bool:
+        few = max(_UNSAVED_FILES, len(self._known) // _UNSAVED_SHARE)
+        return self._unsaved_files <= few and self._unsaved_bytes <= _UNSAVED_BYTES
 
 
 def _load(path: str) -> dict[bytes, tuple[_Stamp, bytes]]:

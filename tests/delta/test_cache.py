@@ -169,6 +169,43 @@ def test_the_file_is_written_only_when_something_has_changed(tmp_path: Path, lat
     assert sorted(os.listdir(tmp_path)) == ["cache", "tree"]
 
 
+def test_a_lazy_save_waits_until_it_pays(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    cache = ManifestCache(str(path))
+
+    def learn(numbers: range, size: int = 5) -> bool:
+        """Whether the file was written."""
+        before = path.read_bytes() if path.exists() else b""
+        cache.carry_over()
+        for number in numbers:
+            cache.store(b"%d" % number, status(size=size), DIGEST, 200 * SECOND)
+        cache.save(lazily=True)
+        return path.exists() and path.read_bytes() != before
+
+    assert not learn(range(10))
+    assert learn(range(10, 20))
+    assert not learn(range(20, 30))
+    assert learn(range(30, 31), size=5_000_000)
+    assert learn(range(31, 2000))
+    assert not learn(range(50))
+    assert learn(range(50, 100))
+    assert ManifestCache(str(path)).lookup(b"99", status()) == DIGEST
+
+
+def test_what_is_carried_over_stays_known_but_what_is_forgotten_or_has_changed(tmp_path: Path) -> None:
+    cache = ManifestCache(str(tmp_path / "cache"))
+    for path in (b"a", b"b", b"c"):
+        cache.store(path, status(), DIGEST, 200 * SECOND)
+    cache.save()
+    cache.carry_over()
+    cache.forget(b"b")
+    cache.forget(b"never known")
+    assert cache.lookup(b"c", status(size=6)) is None
+    cache.save()
+    again = ManifestCache(cache.path)
+    assert [again.lookup(path, status()) for path in (b"a", b"b", b"c")] == [DIGEST, None, None]
+
+
 def test_what_is_gone_is_forgotten(tmp_path: Path) -> None:
     cache = ManifestCache(str(tmp_path / "cache"))
     for path in (b"a", b"b"):

@@ -5,8 +5,8 @@ import codesync.delta
 
 SURFACE = """
 BatchError BatchHeader BatchInfo BatchReader BatchSummary Copy Delta DeltaError DeltaReader Difference Entry Kind
-LimitExceeded Limits Literal Manifest ManifestCache ManifestError Op PatchError Rules ScanError Signature SignatureError
-Skipped SourceChanged SyncResult TrackedChange UnpackedBatch apply_batch delta difference inspect_batch patch read_batch
+LimitExceeded Limits Literal Manifest ManifestCache ManifestError Op PatchError Rules ScanError ScanMemory
+Signature SignatureError Skipped SourceChanged SyncResult TrackedChange UnpackedBatch apply_batch delta difference inspect_batch patch read_batch
 scan signature sync tracked_id tree_id unpack_batch write_batch write_delta
 """
 

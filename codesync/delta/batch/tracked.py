@@ -31,11 +31,11 @@ class TrackedChange(NamedTuple):
         cls, base_tracked: Collection[bytes], target: Manifest, target_tracked: Collection[bytes]
     ) -> TrackedChange:
         """The shorter of the two ways to `target_tracked`."""
-        ids = tracked_id(base_tracked), tracked_id(target_tracked)
-        ways = [
-            _way(BASE, frozenset(base_tracked), frozenset(target_tracked), ids),
-            _way(TARGET, frozenset(target.paths), frozenset(target_tracked), ids),
-        ]
+        old, new = frozenset(base_tracked), frozenset(target_tracked)
+        ids = tracked_id(old), tracked_id(new)
+        ways = [_way(BASE, old, new, ids)]
+        if old != new:
+            ways.append(_way(TARGET, frozenset(target.paths), new, ids))
         return min(ways, key=lambda way: _length(way.add) + _length(way.remove))
 
     def apply(self, base_tracked: Collection[bytes], target: Manifest) -> frozenset[bytes]:

@@ -92,7 +92,7 @@ def write_batch(
     )
     writer = _Writer(out, header)
     with rooted(root) as tree:
-        for record in found.records(_Content(tree, base, signatures or {}, sources or {})):
+        for record in found.records(_Content(tree, base, found.wanted, signatures or {}, sources or {})):
             writer.put(record)
     for path in change.remove:
         writer.put(Untrack(path))
@@ -124,6 +124,11 @@ class _Changes:
         ]
         self._deleted = sorted(gone, reverse=True)
         self._standing = sorted([*come, *found.modified, *self._attributes])
+
+    @property
+    def wanted(self) -> set[bytes]:
+        """Digests of the content that the base may have somewhere."""
+        return {entry.digest for path in self._standing if (entry := self._target[path]).size}
 
     def records(self, content: _Content) -> Iterator[Record]:
         """Deletes from the last to the first, then what stands, each file with its data."""
@@ -170,6 +175,7 @@ class _Content:
         self,
         root: Root,
         base: Manifest,
+        wanted: set[bytes],
         signatures: Mapping[bytes, Signature],
         sources: Mapping[bytes, bytes],
     ) -> None:
@@ -178,7 +184,7 @@ class _Content:
         self._signatures = signatures
         self._sources = sources
         # of several paths with the same content the first
-        self._paths = {entry.digest: entry.path for entry in reversed(base.entries) if entry.size}
+        self._paths = {entry.digest: entry.path for entry in reversed(base.entries) if entry.digest in wanted}
 
     def records(self, entry: Entry) -> Iterator[Record]:
         """The put and its data."""

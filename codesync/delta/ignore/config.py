@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 
 from codesync.delta.ignore.files import read
 
@@ -41,7 +42,8 @@ def is_true(value: str | None) -> bool:
     return value.isdecimal() and int(value) != 0
 
 
-def parse(text: str) -> list[tuple[str, str]]:
+@lru_cache(maxsize=32)
+def parse(text: str) -> tuple[tuple[str, str], ...]:
     """All (key, value) of a file, in order. A key without `=` is true. Lines that make no sense are passed over."""
     found, section = [], ""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n")
@@ -57,7 +59,7 @@ def parse(text: str) -> list[tuple[str, str]]:
             found.append((section + key[1].lower(), value))
         else:
             at = _line_end(lines, at)
-    return found
+    return tuple(found)
 
 
 def _skip_blank(text: str, at: int) -> int:

@@ -42,32 +42,35 @@ class _Lines:
     cut: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Level:
-    """The rules for the names in one directory. `Rules.above` gives the first by `enter`ing the root."""
+    """The rules for the names in one directory. `Rules.above` gives the first by `enter`ing the root.
 
-    rules: Rules
+    Levels that are equal say the same of the same path.
+    """
+
+    places: Places
     repository: Repository
     lines: tuple[_Lines, ...] = ()  # git's, the strongest first
     tracked_only: bool = False
+    own: Patterns | None = None  # those of .codesyncignore
 
     @property
     def certain(self) -> frozenset[bytes]:
         """Files that count whatever `verdict` would look at; a shortcut for the many."""
-        plain = self.rules.own is None and not self.repository.fold
-        return self.repository.tracked if plain else frozenset()
+        plain = self.own is None and not self.repository.fold
+        return self.repository.tracked.files if plain else frozenset()
 
     def verdict(self, path: bytes, name: bytes, is_directory: bool) -> Verdict:
         """What becomes of `path` (relative to the root, its last component `name`) in a directory of this level."""
         repository = self.repository
         if name == b".git" or (repository.fold and name.lower() == b".git"):
             return Verdict.IGNORED
-        own = self.rules.own
-        said = own.verdict(name, path, is_directory) if own is not None else None
+        said = self.own.verdict(name, path, is_directory) if self.own is not None else None
         if said:
             return Verdict.IGNORED
         listed = path.lower() if repository.fold else path
-        if listed in (repository.submodules if is_directory else repository.tracked):
+        if listed in (repository.tracked.submodules if is_directory else repository.tracked.files):
             return Verdict.COUNTS
         if not self.tracked_only and (said is False or not self._git_ignores(path, name, is_directory)):
             return Verdict.COUNTS
@@ -83,9 +86,17 @@ class Level:
         return False
 
     def enter(
-        self, path: bytes, verdict: Verdict, directory: int, names: Container[str] | None = None
+        self,
+        path: bytes,
+        verdict: Verdict,
+        directory: int,
+        names: Container[str] | None = None,
+        *,
+        known: Level | None = None,
     ) -> Level:
         """Return the level of the directory at `path`, open as `directory`; `names`: what it holds, if known.
+
+        `known` is what it was before: if it still is, that one is returned.
 
         Raises:
             ScanError: a file of rules cannot be read.
@@ -95,11 +106,10 @@ class Level:
             level = self if self.tracked_only else replace(self, tracked_only=True)
         else:
             if path and (names is None or ".git" in names):
-                level = self._nested(path, directory)
+                level = self._nested(path, directory, known)
             if names is None or ".gitignore" in names:
                 level = level._with_gitignore(directory, len(path) + 1 if path else 0)  # noqa: SLF001 - the same class
-        self.rules.levels[path] = level
-        return level
+        return known if known is not None and level is not known and level == known else level
 
     def _with_gitignore(self, directory: int, cut: int) -> Level:
         text = _gitignore(directory)
@@ -109,16 +119,17 @@ class Level:
             self, lines=(_Lines(compile_patterns(text, fold=self.repository.fold), cut=cut), *self.lines)
         )
 
-    def _nested(self, path: bytes, directory: int) -> Level:
+    def _nested(self, path: bytes, directory: int, known: Level | None) -> Level:
         """A repository has its own rules. Nothing changes if `.git` is none, or the outer one tracks files in here."""
         within = path + b"/"
         if self.repository.holds(path.lower() if self.repository.fold else path):
             return self
-        repository = open_repository(directory, self.rules.places, within=within)
+        before = known.repository if known is not None else None
+        repository = open_repository(directory, self.places, within=within, known=before)
         if repository is None:
             return self
         lines = tuple(_Lines(patterns, cut=len(within)) for patterns in repository.excludes)
-        return Level(self.rules, repository, lines)
+        return Level(self.places, repository, lines, own=self.own)
 
 
 class Rules:
@@ -128,15 +139,22 @@ class Rules:
         """For `for_root`."""
         self.root = root
         self.places = places
-        self.own: Patterns | None = None
-        self.above = Level(self, Repository())
+        self.above = Level(places, Repository())
         self.levels: dict[bytes, Level | None] = {}  # of directories seen so far; None: ignored
 
     @classmethod
-    def for_root(cls, root: str | bytes, *, home: str | None = None, config_home: str | None = None) -> Rules:
+    def for_root(
+        cls,
+        root: str | bytes,
+        *,
+        home: str | None = None,
+        config_home: str | None = None,
+        known: Rules | None = None,
+    ) -> Rules:
         """Read the rules that hold at `root`; those further down are read when a scan or a question gets there.
 
         `home`: where ~ is, by default the user's. `config_home`: what XDG_CONFIG_HOME names, by default ~/.config.
+        `known`: the rules of an earlier scan; all files are read again, but those with the same bytes not understood anew.
 
         Raises:
             ScanError: the root is no directory, a file of rules cannot be read, git's index is damaged.
@@ -145,7 +163,7 @@ class Rules:
         real = os.path.realpath(os.fsdecode(root))
         rules = cls(real, Places(home, config_home or os.path.join(home, ".config")))
         try:
-            rules.above = _above(rules)
+            above = _above(rules, known.above.repository if known is not None else None)
             with rules.opened(b"") as directory:
                 if directory is None:
                     raise NotADirectoryError(errno.ENOTDIR, "it is no directory")
@@ -154,7 +172,8 @@ class Rules:
             raise ScanError(
                 f"cannot read the ignore rules of {real}: {error.strerror}; check the path"
             ) from error
-        rules.own = compile_patterns(text, fold=rules.above.repository.fold) if text else None
+        own = compile_patterns(text, fold=above.repository.fold) if text else None
+        rules.above = replace(above, own=own)
         return rules
 
     def ignored(self, path: bytes, is_directory: bool) -> bool:
@@ -187,6 +206,10 @@ class Rules:
         with self.opened(path) as directory:
             return level if directory is None else level.enter(path, verdict, directory)
 
+    def entered(self, path: bytes, level: Level) -> None:
+        """A scan has been in the directory at `path` and found that level."""
+        self.levels[path] = level
+
     @contextmanager
     def opened(self, path: bytes) -> Iterator[int | None]:
         """Descriptor of a directory below the root, reached through no symlink; None where there is none."""
@@ -203,9 +226,9 @@ class Rules:
                 os.close(current)
 
 
-def _above(rules: Rules) -> Level:
+def _above(rules: Rules, known: Repository | None) -> Level:
     """What holds at the root before its own .gitignore is read."""
-    alone = Level(rules, Repository())
+    alone = Level(rules.places, Repository())
     top = _work_tree(rules.root)
     if top is None:
         return alone
@@ -215,13 +238,13 @@ def _above(rules: Rules) -> Level:
     if descriptor is None:
         return alone
     try:
-        repository = open_repository(descriptor, rules.places, below) or Repository()
+        repository = open_repository(descriptor, rules.places, below, known=known) or Repository()
     finally:
         os.close(descriptor)
     lines, ignored = _lines_above(top, parts, repository)
-    if b".git" in parts or (ignored and not repository.ordered):
+    if b".git" in parts or (ignored and not repository.tracked.ordered):
         return alone
-    return Level(rules, repository, lines, tracked_only=ignored)
+    return Level(rules.places, repository, lines, tracked_only=ignored)
 
 
 def _lines_above(top: str, parts: list[bytes], repository: Repository) -> tuple[tuple[_Lines, ...], bool]:

@@ -2,6 +2,7 @@
 
 from codesync.delta.manifest.compare import Difference, difference
 from codesync.delta.manifest.entry import Entry, Kind, Skipped, tracked_id, tree_id
+from codesync.delta.manifest.memory import ScanMemory
 from codesync.delta.manifest.scanner import scan
 from codesync.delta.manifest.tree import Manifest
 
@@ -10,6 +11,7 @@ __all__ = [
     "Entry",
     "Kind",
     "Manifest",
+    "ScanMemory",
     "Skipped",
     "difference",
     "scan",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import compress
+from operator import is_not
 from typing import NamedTuple
 
 from codesync.delta.manifest.entry import Entry, Kind
@@ -29,17 +31,20 @@ def difference(base: Manifest, target: Manifest, *, exact: bool = False) -> Diff
     added file with the same content, not empty; each is used once, one with the same last component is preferred.
     """
     old, new = base.index, target.index
-    modified, attributes = [], []
-    for path, after in new.items():
+    modified, attributes, added = [], [], []
+    # most entries of two trees that follow one another are the same object
+    differ = map(is_not, new.values(), map(old.get, new))
+    for after in compress(new.values(), differ):
+        path = after.path
         before = old.get(path)
-        if before is None or before is after:
-            continue
-        if not _same_content(before, after):
+        if before is None:
+            added.append(after)
+        elif not _same_content(before, after):
             modified.append(path)
         elif exact and not _same_attributes(before, after):
             attributes.append(path)
-    deleted = [entry for path, entry in old.items() if path not in new]
-    added = [entry for path, entry in new.items() if path not in old]
+    # as many as there were, and none that there was not: then none has gone
+    deleted = [] if len(new) - len(added) == len(old) else [old[path] for path in old if path not in new]
     renamed = _renames(deleted, added)
     moved = {path for pair in renamed for path in pair}
     return Difference(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -61,23 +62,34 @@ def tree_id(entries: Iterable[Entry]) -> str:
     whose owner may execute it, l symlink), then the path and, of a link, the target, both behind their length in
     4 bytes, big-endian; of a file the digest follows.
     """
-    parts = [_TREE_PREFIX]
-    for entry in sorted(entries, key=by_path):
-        path, kind = entry.path, entry.kind
-        length = len(path).to_bytes(4, "big")
-        if kind is Kind.FILE:
-            parts += (b"x" if entry.mode & 0o100 else b"f", length, path, entry.digest)
-        elif kind is Kind.DIRECTORY:
-            parts += (b"d", length, path)
-        else:
-            parts += (b"l", length, path, len(entry.target).to_bytes(4, "big"), entry.target)
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    return records_id(map(record, sorted(entries, key=by_path)))
+
+
+def record(entry: Entry) -> bytes:
+    """What a tree_id is made of, for one entry: the same bytes mean the same path, kind, executable bit and content."""
+    path, kind = entry.path, entry.kind
+    length = len(path).to_bytes(4, "big")
+    if kind is Kind.FILE:
+        return (b"x" if entry.mode & 0o100 else b"f") + length + path + entry.digest
+    if kind is Kind.DIRECTORY:
+        return b"d" + length + path
+    return b"l" + length + path + len(entry.target).to_bytes(4, "big") + entry.target
+
+
+def records_id(records: Iterable[bytes]) -> str:
+    """The tree_id of entries with these records, which are in path order."""
+    return hashlib.sha256(_TREE_PREFIX + b"".join(records)).hexdigest()
 
 
 def tracked_id(paths: Iterable[bytes]) -> str:
     """Hex SHA-256 over a set of paths: sorted, each behind its length in 4 bytes, big-endian."""
+    return _tracked_id(paths if isinstance(paths, frozenset) else frozenset(paths))
+
+
+@lru_cache(maxsize=4)  # a push asks several times for the same one or two sets
+def _tracked_id(paths: frozenset[bytes]) -> str:
     parts = [_TRACKED_PREFIX]
-    for path in sorted(set(paths)):
+    for path in sorted(paths):
         parts += (len(path).to_bytes(4, "big"), path)
     return hashlib.sha256(b"".join(parts)).hexdigest()
 

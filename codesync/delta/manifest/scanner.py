@@ -16,9 +16,11 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from codesync.delta.cache import is_settled
 from codesync.delta.errors import ScanError
 from codesync.delta.ignore import Verdict
-from codesync.delta.manifest.entry import MAX_PATH, Entry, Kind, Skipped, by_path
+from codesync.delta.manifest.entry import MAX_PATH, Entry, Kind, Skipped
+from codesync.delta.manifest.memory import ScanMemory, Seen, unchanged
 from codesync.delta.manifest.tree import Manifest
 from codesync.transaction import Root, TransactionError, UnsafePath, is_staging
 
@@ -40,24 +42,26 @@ def scan(
     *,
     rules: Rules | None = None,
     cache: ManifestCache | None = None,
+    memory: ScanMemory | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Read the tree below `root`, or what `rules` leave of it; without rules all of it, `.git` too.
 
-    `cache` spares reading files that have not changed, and is saved. `progress` is told, once a directory, how many
-    entries there are so far. Staging directories are left out.
+    `cache` spares reading files that have not changed, and is saved. `memory`, which brings its own cache, spares
+    almost everything but the question whether they have. `progress` is told, once a directory, how many entries
+    there are so far. Staging directories are left out.
 
     Raises:
         ScanError: the root is missing, is no directory or cannot be listed; a file of rules cannot be read.
     """
     if isinstance(root, Root):
-        return _Scan(root, cache, progress).run(rules)
+        return _Scan(root, rules, cache, memory, progress).run()
     try:
         opened = Root(root)
     except (OSError, TransactionError) as error:
         raise ScanError(f"cannot scan {os.fsdecode(root)}: {_reason(error)}; check the path") from error
     with opened:
-        return _Scan(opened, cache, progress).run(rules)
+        return _Scan(opened, rules, cache, memory, progress).run()
 
 
 @dataclass(slots=True)
@@ -66,7 +70,7 @@ class _Frame:
 
     fd: int | None
     path: bytes
-    level: Level | None
+    seen: Seen
     children: list[tuple[bytes, Verdict | None]]  # name, what the rules say of it
 
     def close(self) -> None:
@@ -79,18 +83,32 @@ class _Scan:
     """One walk, depth first. A directory's descriptor is held while it has children left to descend into."""
 
     def __init__(
-        self, root: Root, cache: ManifestCache | None, progress: Callable[[int], None] | None
+        self,
+        root: Root,
+        rules: Rules | None,
+        cache: ManifestCache | None,
+        memory: ScanMemory | None,
+        progress: Callable[[int], None] | None,
     ) -> None:
         self.root = root
-        self.cache = cache
+        self.rules = rules
+        self.memory = memory if memory is not None else ScanMemory(cache)
+        self.cache = self.memory.cache
+        self.lasting = memory is not None
         self.progress = progress
-        self.entries: list[Entry] = []
+        self.before, self.manifest = self.memory.take()
+        self.seen: dict[bytes, Seen] = {}
+        self.changed: dict[bytes, Entry] = {}  # what is new or not as it was before
+        self.gone_through: list[tuple[Seen, Seen]] = []  # directories before and now, where they may differ
         self.skipped: list[Skipped] = []
+        self.count = 0
         self.stack: list[_Frame] = []
 
-    def run(self, rules: Rules | None) -> Manifest:
+    def run(self) -> Manifest:
+        if self.cache is not None and self.before:
+            self.cache.carry_over()
         try:
-            self._list(self.root.open_directory(b""), b"", rules.above if rules else None, None)
+            self._list(self.root.open_directory(b""), b"", self.rules.above if self.rules else None, None)
             while self.stack:
                 self._step(self.stack[-1])
         except OSError as error:
@@ -100,11 +118,26 @@ class _Scan:
         finally:
             for frame in self.stack:
                 frame.close()
+        return self._end()
+
+    def _end(self) -> Manifest:
+        gone = self._gone()
+        manifest = self.manifest.changed(self.changed.values(), gone, sorted(self.skipped))
         if self.cache is not None:
-            self.cache.save()
-        self.entries.sort(key=by_path)
-        self.skipped.sort()
-        return Manifest(tuple(self.entries), tuple(self.skipped))
+            for path in gone:
+                self.cache.forget(path)
+            self.cache.save(lazily=self.lasting)
+        self.memory.keep(self.seen, manifest)
+        return manifest
+
+    def _gone(self) -> set[bytes]:
+        """Paths that there were the last time, and now are not."""
+        gone = set[bytes]()
+        for path in self.before.keys() - self.seen.keys():
+            gone |= self.before[path].paths
+        for before, now in self.gone_through:
+            gone |= before.paths - now.paths
+        return gone.difference(self.changed)
 
     def _step(self, frame: _Frame) -> None:
         """Descend into one child of the deepest directory, or leave it."""
@@ -130,42 +163,70 @@ class _Scan:
         except OSError as error:
             if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
                 raise
-            self._leaf(frame.fd, name, path, os.stat(name, dir_fd=frame.fd, follow_symlinks=False))
+            self._no_directory(frame, name, path)
             return
         if not frame.children:  # nothing will be opened from here again
             frame.close()
             self.stack.pop()
         elif len(self.stack) >= _OPEN_DIRECTORIES:
             self.stack[-_OPEN_DIRECTORIES].close()
-        self._list(fd, path, frame.level, verdict)
+        self._list(fd, path, frame.seen.level, verdict)
+
+    def _no_directory(self, frame: _Frame, name: bytes, path: bytes) -> None:
+        """Take in something that stands where a directory was listed a moment ago."""
+        seen = frame.seen
+        seen.settled = False
+        if seen.level is None or seen.level.verdict(path, name, is_directory=False) is not Verdict.IGNORED:
+            assert frame.fd is not None
+            already = len(seen.entries)
+            self._leaf(seen, frame.fd, name, path, os.stat(name, dir_fd=frame.fd, follow_symlinks=False))
+            self.changed |= {entry.path: entry for entry in seen.entries[already:]}
+            self.count += len(seen.entries) - already
 
     def _list(self, fd: int, path: bytes, above: Level | None, verdict: Verdict | None) -> None:
         """Take in a directory and what it holds; the descriptor is handed over."""
-        frame = _Frame(fd, path, None, [])
         try:
             status = os.fstat(fd)
             with os.scandir(fd) as listing:
                 items = list(listing)
-            if above is not None:
-                names = {item.name for item in items}
-                frame.level = above.enter(path, verdict or Verdict.COUNTS, fd, names)
+            seen, before = _look(items), self.before.get(path)
+            if above is not None and self.rules is not None:
+                known = before.level if before is not None else None
+                seen.level = above.enter(path, verdict or Verdict.COUNTS, fd, seen.names, known=known)
+                self.rules.entered(path, seen.level)
+            if before is not None and seen.looks_like(before) and before.still(items):
+                seen = before
+            else:
+                self._take(seen, before, fd, path, items)
             if path:
-                self.entries.append(Entry(path, Kind.DIRECTORY, status.st_mode & 0o777, status.st_mtime_ns))
-            self._take(frame, fd, items)
+                self._own(seen, before, path, status)
+            self.seen[path] = seen
         except BaseException:  # whatever stops us, the descriptor is closed
-            frame.close()
+            os.close(fd)
             raise
-        self.stack.append(frame)
+        self.count += len(seen.entries) + bool(path)
+        self.stack.append(_Frame(fd, path, seen, seen.children.copy()))
         if self.progress is not None:
-            self.progress(len(self.entries))
+            self.progress(self.count)
 
-    def _take(self, frame: _Frame, fd: int, items: list[os.DirEntry[str]]) -> None:
-        prefix = frame.path + b"/" if frame.path else b""
-        level, verdict = frame.level, None
+    def _own(self, seen: Seen, before: Seen | None, path: bytes, status: os.stat_result) -> None:
+        own = before.own if before is not None else None
+        mode, mtime = status.st_mode & 0o777, status.st_mtime_ns
+        if own is None or own.mtime_ns != mtime or own.mode != mode:
+            own = self.changed[path] = Entry(path, Kind.DIRECTORY, mode, mtime)
+        seen.own = own
+
+    def _take(
+        self, seen: Seen, before: Seen | None, fd: int, path: bytes, items: list[os.DirEntry[str]]
+    ) -> None:
+        """Go through a directory item by item."""
+        prefix = path + b"/" if path else b""
+        level, verdict = seen.level, None
         certain: Container[bytes] = level.certain if level is not None else ()
         for item in items:
             name = item.name.encode(_ENCODING, _ERRORS)
             path = prefix + name
+            counts = False
             try:
                 is_directory = item.is_dir(follow_symlinks=False)
                 if level is not None and (is_directory or path not in certain):
@@ -173,13 +234,27 @@ class _Scan:
                     if verdict is Verdict.IGNORED:
                         continue
                 if not is_directory:
-                    self._leaf(fd, name, path, item.stat(follow_symlinks=False))
-                elif not (name.startswith(b".codesync-") and is_staging(fd, name)):
-                    frame.children.append((name, verdict))
+                    counts = True
+                    self._leaf(seen, fd, name, path, item.stat(follow_symlinks=False))
+                elif not name.startswith(b".codesync-"):
+                    seen.children.append((name, verdict))
+                else:
+                    seen.settled = False  # what makes a staging directory is inside it
+                    if not is_staging(fd, name):
+                        seen.children.append((name, verdict))
             except OSError as error:
+                seen.settled = False
                 self._missed(path, error)
+            finally:
+                seen.leaves.append(counts)
+        if before is None:
+            self.changed |= {entry.path: entry for entry in seen.entries}
+            return
+        seen.entries, changed = unchanged(seen.entries, before)
+        self.changed |= {entry.path: entry for entry in changed}
+        self.gone_through.append((before, seen))
 
-    def _leaf(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
+    def _leaf(self, seen: Seen, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
         """Take in what is no directory, as `status` says; look again while it turns out to be something else."""
         for _ in range(_ATTEMPTS):
             mode = status.st_mode
@@ -189,27 +264,33 @@ class _Scan:
                 digest = self.cache.lookup(path, status) if self.cache is not None else None
                 if digest is not None:
                     entry = Entry(path, Kind.FILE, mode & 0o777, status.st_mtime_ns, status.st_size, digest)
-                else:
-                    entry = self._read(directory, name, path)
+                    seen.take(entry, status)
+                    return
+                if self._read(seen, directory, name, path):
+                    return
             elif kind == stat.S_IFLNK:
+                moment = time.time_ns()
                 entry = _symlink(directory, name, path, status)
+                if entry is not None:
+                    seen.settled &= is_settled(status, moment)
+                    seen.take(entry, status)
+                    return
             elif kind != stat.S_IFDIR:
+                seen.settled = False
                 self.skipped.append(Skipped(path, _SPECIAL.get(kind, "special")))
                 return
-            if entry is not None:
-                self.entries.append(entry)
-                return
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        seen.settled = False
         self.skipped.append(Skipped(path, "changing: it was written to each time it was read"))
 
-    def _read(self, directory: int, name: bytes, path: bytes) -> Entry | None:
-        """Read a file; None where it is no regular one any more, or was written to meanwhile."""
+    def _read(self, seen: Seen, directory: int, name: bytes, path: bytes) -> bool:
+        """Read a file; False where it is no regular one any more, or was written to meanwhile."""
         moment = time.time_ns()
         try:
             file = os.open(name, _OPEN_FILE, dir_fd=directory)
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENXIO}:
-                return None
+                return False
             raise
         try:
             before = os.fstat(file)
@@ -218,10 +299,14 @@ class _Scan:
         finally:
             os.close(file)
         if digest is None or _stamp(before) != _stamp(after):
-            return None
+            return False
         if self.cache is not None:
             self.cache.store(path, after, digest, moment)
-        return Entry(path, Kind.FILE, after.st_mode & 0o777, after.st_mtime_ns, after.st_size, digest)
+        seen.settled &= is_settled(after, moment)
+        seen.take(
+            Entry(path, Kind.FILE, after.st_mode & 0o777, after.st_mtime_ns, after.st_size, digest), after
+        )
+        return True
 
     def _missed(self, path: bytes, error: OSError | UnsafePath) -> None:
         """What has vanished was never there; what may not be read is named; want of resources is nobody's fault here."""
@@ -230,6 +315,15 @@ class _Scan:
         if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
             raise error
         self.skipped.append(Skipped(path, f"unreadable: {error.strerror}"))
+
+
+def _look(items: list[os.DirEntry[str]]) -> Seen:
+    """What a listing alone tells."""
+    names = [item.name for item in items]
+    try:
+        return Seen(names, [item.is_dir(follow_symlinks=False) for item in items])
+    except OSError:  # a file system that tells no kinds, and something that has vanished
+        return Seen(names, [], settled=False)
 
 
 def _symlink(directory: int, name: bytes, path: bytes, status: os.stat_result) -> Entry | None:

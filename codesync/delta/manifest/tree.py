@@ -9,11 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from codesync.delta.errors import ManifestError
 from codesync.delta.manifest import form
-from codesync.delta.manifest.entry import Entry, Kind, Skipped, by_path, check_entry, check_skipped, tree_id
+from codesync.delta.manifest.entry import (
+    Entry,
+    Kind,
+    Skipped,
+    by_path,
+    check_entry,
+    check_skipped,
+    record,
+    records_id,
+)
+
+T = TypeVar("T")
 
 
 class Manifest:
@@ -64,19 +76,44 @@ class Manifest:
         return {entry.path: entry for entry in self.entries}
 
     @cached_property
+    def records(self) -> dict[bytes, bytes]:
+        """Path → what a tree_id knows of its entry, in path order; for reading only."""
+        return {entry.path: record(entry) for entry in self.entries}
+
+    @cached_property
     def tree_id(self) -> str:
         """Hex SHA-256 of what the tree holds: path, kind, executable bit, digest or link target."""
-        return tree_id(self.entries)
+        return records_id(self.records.values())
 
     @cached_property
     def total_size(self) -> int:
         """Bytes of all files together."""
-        return sum(entry.size for entry in self.entries)
+        return sum(map(attrgetter("size"), self.entries))
 
     @property
     def paths(self) -> tuple[bytes, ...]:
         """All paths, in order."""
         return tuple(self.index)
+
+    def changed(
+        self, entries: Iterable[Entry], gone: Iterable[bytes], skipped: Iterable[Skipped] = ()
+    ) -> Manifest:
+        """Return this manifest with these entries in their places, and without those at the paths `gone`.
+
+        For callers that know it to be a tree. It costs little more than copying what it shares with this one.
+        """
+        new, left_out = {entry.path: entry for entry in entries}, tuple(skipped)
+        without = [path for path in gone if path in self.index]
+        if not new and not without and left_out == self.skipped:
+            return self
+        made = Manifest(skipped=left_out)
+        made.index = _edited(self.index, new, without)
+        made.entries = tuple(made.index.values())
+        if "records" in self.__dict__:
+            made.records = _edited(
+                self.records, {path: record(entry) for path, entry in new.items()}, without
+            )
+        return made
 
     def get(self, path: bytes) -> Entry | None:
         """Return the entry at `path`, or None."""
@@ -134,6 +171,16 @@ class Manifest:
                 f"the manifest's entries make tree {manifest.tree_id}, but it names {expected[:64]}"
             )
         return manifest
+
+
+def _edited(old: dict[bytes, T], new: dict[bytes, T], gone: Iterable[bytes]) -> dict[bytes, T]:
+    """A copy in path order, with `new` and without `gone`."""
+    edited = old.copy()
+    for path in gone:
+        del edited[path]
+    in_order = new.keys() <= edited.keys()
+    edited |= new
+    return edited if in_order else {path: edited[path] for path in sorted(edited)}
 
 
 def _parent(path: bytes) -> bytes:
