@@ -1,14 +1,16 @@
 # Every target brings what it needs into .venv; all that must be there is Python 3.11 or later with its venv module.
 #
-#   make demo     proxy, sidecar, launcher and an application on this machine, and pushes to it
-#   make test     the test suite, at most five minutes           (make test ARGS="-k launcher")
-#   make lint     ruff check, ruff format --check, mypy --strict
-#   make bench    the measurements
-#   make clean    remove what the other targets made
+#   make demo        proxy, sidecar, launcher and an application on this machine, and pushes to it
+#   make test        the test suite, at most five minutes   (make test ARGS="-k launcher")
+#   make acceptance  real applications, MCP clients and tools from the registries
+#   make histories   this project's own history, pushed commit by commit   (make histories ARGS="-n 50")
+#   make lint        ruff check, ruff format --check, mypy --strict
+#   make bench       the measurements
+#   make clean       remove what the other targets made
 
 .SILENT:
 .DELETE_ON_ERROR:
-.PHONY: demo test lint bench clean
+.PHONY: demo test acceptance histories lint bench clean
 
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check
@@ -18,6 +20,12 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	timeout --foreground --kill-after=10 300 $(PYTHON) -m pytest -q $(ARGS)
+
+acceptance: .venv/installed-dev
+	timeout --foreground --kill-after=10 600 $(PYTHON) -m pytest -q acceptance $(ARGS)
+
+histories: .venv/installed-dev
+	$(PYTHON) -m acceptance.histories.replay $(ARGS)
 
 lint: .venv/installed-dev
 	$(PYTHON) -m ruff check --quiet

@@ -7,22 +7,27 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from http.client import HTTPConnection
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types import TextContent
-from starlette.types import Message, Receive, Scope, Send
 
-from codesync.config import ConfigError
-from codesync.mcp_server import KeyRequired, build, serve_http
+from codesync.client import HistoryResult, LogsResult, PushResult, StatusResult
+from codesync.mcp_server import build
 from codesync.proxy import serve
+from codesync.wording import Milestones
 
 pytestmark = pytest.mark.anyio
 
 SERVER = [sys.executable, "-m", "codesync.cli", "mcp"]
+
+PUSH_ARGUMENTS = [
+    *("change_description", "app_root", "app_id", "deployment_id"),
+    *("dry_run", "mirror", "allow_mass_delete", "allow_large", "take_over"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -74,47 +79,113 @@ async def test_the_tools_and_their_arguments_are_pinned() -> None:
     async with Client(build()) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     arguments = {name: list(tool.input_schema["properties"]) for name, tool in tools.items()}
+    where = ["app_root", "app_id", "deployment_id"]
     assert arguments == {
-        "push_changes": [
-            "change_description",
-            "app_root",
-            "app_id",
-            "deployment_id",
-            "dry_run",
-            "mirror",
-            "allow_mass_delete",
-            "allow_large",
-            "take_over",
-        ],
-        "status": ["app_root", "app_id", "deployment_id"],
-        "rollback": ["push_id", "reason", "app_root", "app_id", "deployment_id"],
+        "push_changes": PUSH_ARGUMENTS,
+        "status": where,
+        "app_logs": ["lines", "since_push", "replica", *where],
+        "history": where,
+        "rollback": ["push_id", "reason", *where],
     }
     assert tools["push_changes"].input_schema["required"] == ["change_description"]
-    for tool in tools.values():
-        assert tool.description
+
+
+async def test_what_a_tool_may_do_is_annotated() -> None:
+    async with Client(build()) as client:
+        tools = (await client.list_tools()).tools
+    hints = {}
+    for tool in tools:
         assert tool.annotations
+        found = tool.annotations
+        hints[tool.name] = (
+            found.read_only_hint,
+            found.destructive_hint,
+            found.idempotent_hint,
+            found.open_world_hint,
+        )
+    assert hints == {
+        "push_changes": (False, True, True, True),
+        "status": (True, None, None, True),
+        "app_logs": (True, None, None, True),
+        "history": (True, None, None, False),
+        "rollback": (False, True, False, True),
+    }
+
+
+@pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
+async def test_what_a_client_reads_of_the_tools_costs_less_than_1500_tokens(era: str) -> None:
+    async with Client(build(), mode=era) as client:
+        listed = await client.list_tools()
+    tools = listed.model_dump(by_alias=True, mode="json", exclude_none=True)["tools"]
+    text = json.dumps(tools, separators=(",", ":"), ensure_ascii=False)
+    assert len(text) / 4 < 1500
+
+
+async def test_every_argument_is_described_and_nothing_is_said_twice() -> None:
+    async with Client(build()) as client:
+        tools = (await client.list_tools()).tools
+    for tool in tools:
+        assert tool.description
+        assert "\n" not in tool.description
+        assert tool.input_schema["additionalProperties"] is False
         for argument in tool.input_schema["properties"].values():
             assert argument["description"]
-    assert tools["status"].annotations
-    assert tools["status"].annotations.read_only_hint
+            assert set(argument) <= {"type", "description", "minimum", "maximum"}
 
 
-async def test_the_fields_of_a_push_are_pinned() -> None:
+async def test_the_output_schemas_name_every_field_of_the_results() -> None:
     async with Client(build()) as client:
-        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-    schema = tools["push_changes"].output_schema
-    assert schema
-    assert set(schema["properties"]) == {
-        *("push_id", "app_id", "deployment_id", "generation", "status", "files", "bytes"),
-        *("timings_ms", "replicas", "diff", "restores", "next_step"),
+        schemas = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
+    results = {
+        "push_changes": PushResult,
+        "status": StatusResult,
+        "app_logs": LogsResult,
+        "history": HistoryResult,
+        "rollback": PushResult,
     }
+    for name, result in results.items():
+        schema = schemas[name]
+        assert schema
+        assert list(schema["properties"]) == [field.name for field in fields(result)]
+    assert schemas["push_changes"]
     statuses = "no_changes planned healthy running stored rolled_back partial failed"
-    assert schema["properties"]["status"]["enum"] == statuses.split()
-    parts = {name: set(part["properties"]) for name, part in schema["$defs"].items()}
-    assert {"added", "modified", "deleted", "renamed", "skipped", "drift"} == parts["FileCounts"]
-    assert {"tree", "sent"} == parts["ByteCounts"]
-    assert {"scan", "delta", "transfer", "apply", "restart", "health"} == parts["Timings"]
-    assert {"id", "status", "generation", "exit_code", "log_tail"} <= parts["ReplicaResult"]
+    assert schemas["push_changes"]["properties"]["status"]["enum"] == statuses.split()
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "line"),
+    [
+        (
+            "push_changes",
+            {"change_description": "x", "dryrun": True},
+            f"push_changes has no argument dryrun; it takes {', '.join(PUSH_ARGUMENTS)}",
+        ),
+        ("push_changes", {}, "push_changes: change_description: Field required"),
+        ("app_logs", {"lines": 0}, "app_logs: lines: Input should be greater than or equal to 1"),
+        ("deploy", {}, "Unknown tool: deploy"),
+    ],
+)
+async def test_a_call_that_is_wrong_is_told_what_is_wrong_in_one_line(
+    tool: str, arguments: dict[str, Any], line: str
+) -> None:
+    async with Client(build()) as client:
+        result = await client.call_tool(tool, arguments)
+    assert result.is_error
+    assert text_of(result) == line
+
+
+async def test_a_defect_is_told_as_one_and_leaves_its_traceback_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> str:
+        raise RuntimeError("a secret of the inside")
+
+    monkeypatch.setattr(os, "getcwd", broken)
+    async with Client(build()) as client:
+        result = await client.call_tool("status", {})
+    assert result.is_error
+    assert text_of(result) == "status failed unexpectedly; the log of `codesync mcp` says why; see status"
+    assert "a secret of the inside" in caplog.text
 
 
 async def test_a_call_without_settings_says_what_to_set() -> None:
@@ -131,7 +202,7 @@ async def test_what_a_refused_push_is_told_is_one_line(
     heard: list[tuple[float, str]] = []
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
-        assert total == 8
+        assert total == Milestones.total
         heard.append((progress, message or ""))
 
     async with proxy(tmp_path, monkeypatch), Client(build()) as client:
@@ -180,69 +251,11 @@ def test_on_stdio_nothing_but_the_protocol_is_on_stdout(tmp_path: Path) -> None:
     assert answers[1]["result"]["isError"] is True
 
 
-async def test_a_client_on_stdio_finds_the_tools() -> None:
+@pytest.mark.parametrize("era", ["legacy", "2026-07-28", "auto"])
+async def test_a_client_on_stdio_finds_the_tools(era: str) -> None:
     command, *arguments = SERVER
-    async with Client(StdioServerParameters(command=command, args=arguments)) as client:
-        assert [tool.name for tool in (await client.list_tools()).tools] == [
-            "push_changes",
-            "status",
-            "rollback",
-        ]
-
-
-async def test_over_http_a_stranger_host_or_origin_is_refused() -> None:
-    ready = asyncio.get_running_loop().create_future()
-    async with running(serve_http("127.0.0.1", 0, keys=(), on_ready=ready.set_result), ready) as port:
-        url = f"http://127.0.0.1:{port}/mcp"
-        async with Client(url) as client:
-            assert len((await client.list_tools()).tools) == 3
-        for stranger, status in (({"Host": "evil.example"}, 421), ({"Origin": "http://evil.example"}, 403)):
-            assert await asyncio.to_thread(post, port, stranger) == status
-
-
-def post(port: int, headers: dict[str, str]) -> int:
-    """The HTTP status for an empty message."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("POST", "/mcp", b"{}", {"Content-Type": "application/json"} | headers)
-    status = connection.getresponse().status
-    connection.close()
-    return status
-
-
-async def test_beyond_loopback_no_key_means_no_server() -> None:
-    with pytest.raises(ConfigError, match=r"set CODESYNC_API_KEY to serve 0\.0\.0\.0"):
-        await serve_http("0.0.0.0", 0, keys=())
-
-
-async def test_an_address_in_use_is_told_in_one_line() -> None:
-    ready = asyncio.get_running_loop().create_future()
-    async with running(serve_http("127.0.0.1", 0, keys=(), on_ready=ready.set_result), ready) as port:
-        with pytest.raises(ConfigError, match="choose another --http"):
-            await serve_http("127.0.0.1", port, keys=())
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 401),
-        ({b"x-api-key": b"wrong"}, 401),
-        ({b"authorization": b"Basic old"}, 401),
-        ({b"x-api-key": b"old"}, 200),
-        ({b"x-api-key": b"new"}, 200),
-        ({b"authorization": b"Bearer new"}, 200),
-        ({b"authorization": b"bearer  new"}, 200),
-    ],
-)
-async def test_beyond_loopback_every_request_needs_a_key(headers: dict[bytes, bytes], status: int) -> None:
-    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200})
-
-    async def receive() -> Message:
-        return {"type": "http.request"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    sent: list[Message] = []
-    await KeyRequired(inner, ["old", "new"])({"type": "http", "headers": [*headers.items()]}, receive, send)
-    assert sent[0]["status"] == status
+    async with Client(StdioServerParameters(command=command, args=arguments), mode=era) as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        assert names == ["push_changes", "status", "app_logs", "history", "rollback"]
+        assert client.session.protocol_version == ("2025-11-25" if era == "legacy" else "2026-07-28")
+        assert "run `codesync init`" in text_of(await client.call_tool("history", {}))

@@ -9,7 +9,7 @@ import pytest
 from codesync.cli import codesync
 from codesync.client.results import DONE
 from codesync.config import PROJECT_FIELDS
-from codesync.launcher.options import parse_options
+from codesync.launcher.options import _parser, parse_options
 from codesync.mcp_server import build
 
 ROOT = Path(__file__).parent.parent
@@ -35,22 +35,39 @@ def test_every_command_is_there_and_no_other() -> None:
 
 
 def test_its_json_is_json_and_its_project_file_has_fields_that_are_read() -> None:
-    client, project = map(json.loads, blocks("json"))
+    client, *projects = map(json.loads, blocks("json"))
     assert client["mcpServers"]["codesync"]["args"] == ["mcp"]
-    assert set(project) <= set(PROJECT_FIELDS)
+    for project in projects:
+        assert set(project) <= {*PROJECT_FIELDS, "hooks"}
 
 
 def test_its_launcher_options_are_the_launchers() -> None:
     described = [cell.strip("`").split() for cell in rows("launcher option")]
-    values = {"CHECK": "tcp://127.0.0.1:1", "S": "1"}
-    arguments = [part for name, value in described for part in (name, values[value])]
-    assert parse_options([*arguments, "--", "true"], {}).health == "tcp://127.0.0.1:1"
+    values = {
+        "CHECK": "http://127.0.0.1:1/",
+        "S": "1",
+        "TEXT": "ok",
+        "WAY": "blue-green",
+        "HOST:PORT": "127.0.0.1:1",
+        "WHAT": "rollback",
+    }
+    arguments = [part for name, *value in described for part in (name, *(values[word] for word in value))]
+    assert parse_options([*arguments, "--", "true"], {}).health == "http://127.0.0.1:1/"
+    known = {name for name in _parser({})._option_string_actions if name.startswith("--")}
+    assert {name for name, *_ in described} == known - {"--help", "--files-dir", "--app-root"}
     (manifest,) = blocks("yaml")
     command = re.findall(r"^            - (\S+)$", manifest, re.MULTILINE)
     assert command[:2] == ["python3", "/app-files/.sidecar/launcher.pyz"]
     options = parse_options(command[2:], {})
     assert options.health == "http://127.0.0.1:8080/health"
     assert options.command == ["python3", "-m", "shop"]
+
+
+def test_its_ways_to_reload_are_the_launchers() -> None:
+    for cell in rows("`--reload`"):
+        way = cell.strip("`").replace("NAME", "HUP")
+        listen = ["--listen", "127.0.0.1:1"] if way == "blue-green" else []
+        assert parse_options(["--reload", way, *listen, "--", "true"], {}).reload == way
 
 
 @pytest.mark.anyio
