@@ -50,7 +50,8 @@ from codesync.protocol import (
 )
 
 RESCANS = 3  # a source that changes under the push is read again
-SIGNATURE_FROM = 4096  # bytes: smaller files go whole, one round trip saved
+SIGNATURE_FROM = 4096  # bytes: smaller files go whole
+SIGNATURES_FROM = 32 * 1024  # bytes of all files that changed: with less to send, a round trip is saved
 SPOOL_BYTES = 8 * 1024 * 1024
 
 
@@ -88,38 +89,51 @@ class Pusher:
         self._targets: dict[TreeRef, ReplicaTree] = {}
         self._own_id = push_id is None
         self._begun = False  # the proxy may know of it
+        self._scanned: asyncio.Task[None] | None = None
+        self._summary: asyncio.Task[str] | None = None
         self._result = PushResult(push_id or new_push_id(), settings.app_id, settings.deployment_id, "failed")
 
     async def run(self) -> PushResult:
         """Push. Raises UserError: one line that says what to do."""
-        summary = asyncio.create_task(asyncio.to_thread(self._source.git_summary))
         try:
             result = await self._rounds()
-            result.diff = await summary
+            result.diff = await self._summarised()
             return result
         except asyncio.CancelledError:
             if not self._begun:
                 self._progress(ClientProgress("cancelled", "", 0, 0))
             raise
         finally:
-            summary.cancel()
-            await asyncio.gather(summary, return_exceptions=True)
+            if self._summary is not None:
+                self._summary.cancel()
+                await asyncio.gather(self._summary, return_exceptions=True)
+
+    def _summarised(self) -> asyncio.Task[str]:
+        """Git's word on the tree: asked while the replicas are at work, since git needs as much as a scan does."""
+        if self._summary is None:
+            self._summary = asyncio.create_task(asyncio.to_thread(self._source.git_summary))
+        return self._summary
 
     async def _rounds(self) -> PushResult:
         """Begin anew, from the scan on, when the source has changed before it could be read for the batches."""
         for rescan in range(1 + RESCANS):
             if rescan and self._own_id:
                 self._result.push_id = new_push_id()
-            await self._scan()
+            self._scanned = asyncio.create_task(self._scan())  # while we connect
             try:
                 return await persistently(self._settings, self._relay, self._converse)
             except SourceChanged:
                 self._begun = False
+            finally:
+                self._scanned.cancel()
+                await asyncio.gather(self._scanned, return_exceptions=True)
         raise ClientError(
             "the source keeps changing while it is pushed; push again when it is quiet", code="source_changed"
         )
 
     async def _converse(self, session: Session) -> PushResult:
+        assert self._scanned is not None, "begun with the round"
+        await asyncio.shield(self._scanned)
         self._result.crashed_after = crashes(session.deployment)
         if self._options.dry_run:
             plans = await self._plans(session, session.deployment)
@@ -145,6 +159,7 @@ class Pusher:
                 batches = await self._batches(session, plans, files)
                 await self._transfer(session, batches)
             held.sent = True
+            self._summarised()
             hooks = [hook for batch in batches for hook in batch.ref.hooks]
             return self._finish(await session.wait(session.ended, "outcome", hooks=hooks))
 
@@ -219,7 +234,7 @@ class Pusher:
     async def _batch(self, session: Session, ref: TreeRef, found: Plan, files: ExitStack) -> _Batch:
         target = ReplicaTree(found.target, found.tracked)
         self._progress(ClientProgress("delta", "", 0, len(found.difference.modified)))
-        paths = [path for path in found.difference.modified if _worth_a_signature(found, path)]
+        paths = _worth_a_signature(found)
         signatures = await session.signatures(ref, paths)
         file = cast("BinaryIO", files.enter_context(tempfile.SpooledTemporaryFile(SPOOL_BYTES)))
         await asyncio.to_thread(
@@ -287,7 +302,13 @@ def new_push_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
 
 
-def _worth_a_signature(found: Plan, path: bytes) -> bool:
+def _worth_a_signature(found: Plan) -> list[bytes]:
+    """The files to send as a delta: not the small ones, and none where all of them are sooner sent than asked about."""
+    large = [path for path in found.difference.modified if _is_large(found, path)]
+    return large if sum(found.target[path].size for path in large) >= SIGNATURES_FROM else []
+
+
+def _is_large(found: Plan, path: bytes) -> bool:
     old, new = found.base[path], found.target[path]
     return old.kind == new.kind and min(old.size, new.size) >= SIGNATURE_FROM
 

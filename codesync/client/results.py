@@ -33,6 +33,7 @@ NEXT_STEPS: dict[str, str] = {
 }
 # in place of the one above, where more is known
 NOT_JUDGED = "Nothing of this push was kept, and its code was not at fault; push again."
+NOT_RUN = "The application is on its last good code, and this push's never ran; put right what the reason says and push again."
 HOOK_FAILED = "The application is back on its last good code; read output in the replica's hooks, mend it and push again."
 UNHEALTHY = "The new code stays in place although it is not healthy (--on-failure keep); read log_tail, mend the code and push again, or roll back."
 NOT_KNOWN = "What became of the push is not known: see status, then push again."
@@ -256,14 +257,16 @@ class PushResult:
         timings.hooks = max((step.get("hook", 0) for step in steps), default=0)
 
     def _advice(self, *, tried: bool) -> str:
-        """`tried`: some replica's application ran the code, or tried to; else the code is not at fault."""
+        """`tried`: some launcher had the push; else its code is not at fault."""
         if self.status == "failed" and tried:
             return NOT_KNOWN
         if self.status != "rolled_back":
             return NEXT_STEPS[self.status]
         if any(hook.failed and hook.moment != "after_healthy" for hook in self._hooks):
             return HOOK_FAILED
-        return NEXT_STEPS["rolled_back"] if tried else NOT_JUDGED
+        if any(replica.pid is not None for replica in self.replicas):
+            return NEXT_STEPS["rolled_back"]
+        return NOT_RUN if tried else NOT_JUDGED
 
     @property
     def _hooks(self) -> list[HookResult]:

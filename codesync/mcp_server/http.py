@@ -13,7 +13,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from codesync.config import ConfigError, is_loopback
-from codesync.mcp_server.server import build
+from codesync.mcp_server.server import build_for_good
 
 
 async def serve_http(
@@ -39,7 +39,7 @@ async def serve_http(
         raise ConfigError(
             f"no API key: set CODESYNC_API_KEY to serve {host}, or listen on 127.0.0.1", "api_key"
         )
-    mcp = build()
+    mcp = build_for_good()
     app: ASGIApp = mcp.streamable_http_app(host=host, transport_security=_allowed([host, *names]))
     if not is_loopback(host):
         app = KeyRequired(app, keys)

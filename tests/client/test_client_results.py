@@ -12,6 +12,7 @@ from codesync.client.results import (
     LATE_HOOK_FAILED,
     NO_CHANGES_CRASHED,
     NOT_JUDGED,
+    NOT_RUN,
     NOT_KNOWN,
     UNHEALTHY,
     Timings,
@@ -100,9 +101,14 @@ OUT_OF_TIME = HookReport(run="warm up", moment="after_healthy", reason="it ran o
     ("outcome", "status", "next_step"),
     [
         (
-            finished("rolled_back", report("rolled_back", reason="it ended with exit status 1")),
+            finished("rolled_back", report("rolled_back", pid=7, reason="it ended with exit status 1")),
             "rolled_back",
             f"it ended with exit status 1. {NEXT_STEPS['rolled_back']}",
+        ),
+        (
+            finished("rolled_back", report("rolled_back", reason="something is in the way")),
+            "rolled_back",
+            f"something is in the way. {NOT_RUN}",
         ),
         (
             finished("rolled_back", report("rolled_back", timings_ms={}, reason="cannot stage.")),
@@ -149,6 +155,7 @@ OUT_OF_TIME = HookReport(run="warm up", moment="after_healthy", reason="it ran o
     ],
     ids=[
         "crash",
+        "not run",
         "not judged",
         "hook",
         "kept unhealthy",
