@@ -12,8 +12,8 @@ from codesync.client.results import (
     LATE_HOOK_FAILED,
     NO_CHANGES_CRASHED,
     NOT_JUDGED,
-    NOT_RUN,
     NOT_KNOWN,
+    NOT_RUN,
     UNHEALTHY,
     Timings,
 )
