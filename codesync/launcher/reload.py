@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from codesync.launcher.tree import Step
     from codesync.supervise import Process
 
-LOOK_SECONDS = 0.02  # between two looks at which workers are left
+FIRST_LOOK_SECONDS, LOOK_SECONDS = 0.002, 0.02  # between two looks at which workers are left
 
 
 class Reload(ABC):
@@ -146,9 +146,10 @@ class InPlace(Reload):
 
     def _await_turnover(self, process: Process, old: frozenset[int]) -> None:
         clock = self._service.loop.clock
-        until = clock() + self._service.options.settle_seconds
+        until, pause = clock() + self._service.options.settle_seconds, FIRST_LOOK_SECONDS
         while clock() < until and process.exit is None and (not old or old & self._service.app.members()):
-            self._service.wait(lambda: process.exit, min(until, clock() + LOOK_SECONDS))
+            self._service.wait(lambda: process.exit, min(until, clock() + pause))
+            pause = min(2 * pause, LOOK_SECONDS)
 
 
 def make_reload(service: Service) -> Reload:
