@@ -64,14 +64,6 @@ class Committed(NamedTuple):
     push_id: str
 
 
-class State(NamedTuple):
-    """What the launcher needs of `.sidecar/state`; empty strings for what is not there."""
-
-    committed: Committed | None = None
-    image: str = ""
-    gen0: str = ""
-
-
 class Planned(NamedTuple):
     """A change, and where below `trial/` its content lies (files only)."""
 
@@ -85,6 +77,26 @@ class PlannedHook(NamedTuple):
     run: str
     moment: str
     seconds: float
+
+
+class State(NamedTuple):
+    """What the launcher needs of `.sidecar/state`; empty strings for what is not there.
+
+    `hooks` are those that a container which has not run them needs before the start, each with the push that called
+    for it; `pushes` the committed ones, oldest first, as far back as they are remembered.
+    """
+
+    committed: Committed | None = None
+    image: str = ""
+    gen0: str = ""
+    hooks: tuple[tuple[str, PlannedHook], ...] = ()
+    pushes: tuple[str, ...] = ()
+
+    def hooks_since(self, push_id: str | None) -> list[PlannedHook]:
+        """Those of the pushes after that one; None: of all there were."""
+        known = push_id is not None and push_id in self.pushes
+        newer = self.pushes[self.pushes.index(push_id) + 1 :] if known else ()
+        return [hook for caller, hook in self.hooks if not known or caller in newer]
 
 
 class Plan(NamedTuple):
@@ -147,14 +159,14 @@ def dump(fields: dict[str, Any]) -> bytes:
 def read_state(data: bytes) -> State:
     """`.sidecar/state`. Raises RecordError."""
     record = _load(data, ".sidecar/state")
-    committed = record.get("committed")
-    if committed is None:
-        return State(None, str(record.get("image") or ""), str(record.get("gen0") or ""))
     try:
-        pair = Committed(tree_id(committed["tree_id"]), str(committed["push_id"]))
+        committed = record.get("committed")
+        pair = committed and Committed(tree_id(committed["tree_id"]), str(committed["push_id"]))
+        hooks = tuple((str(each["push_id"]), _hook(each)) for each in record.get("hooks", ()))
+        pushes = tuple(str(each["push_id"]) for each in record.get("history", ()))
     except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f".sidecar/state has a malformed `committed`: {error}") from error
-    return State(pair, str(record.get("image") or ""), str(record.get("gen0") or ""))
+        raise RecordError(f".sidecar/state is malformed: {error!r}") from error
+    return State(pair, str(record.get("image") or ""), str(record.get("gen0") or ""), hooks, pushes)
 
 
 def read_manifest(data: bytes, tree: str) -> dict[bytes, Entry]:

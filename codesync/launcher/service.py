@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from codesync.launcher import messages
 from codesync.launcher.changes import Cancelled
 from codesync.launcher.crashes import LONGEST_PAUSE, Crashes
+from codesync.launcher.hooks import HookFailed, Hooks
 from codesync.launcher.logs import Logs
 from codesync.launcher.messages import Adopted, Apply, EndLogs, GetLogs, Greeting, Keep, Try, Undo
 from codesync.launcher.permissions import report
@@ -79,6 +80,7 @@ class Service:
         self.link.connected, self.link.received, self.link.lost = self._connected, self._received, self._lost
         try:
             self.check()
+            self._run_hooks_due()
             self.start(self.tree.applied.push_id)
             self.link.serve()
             self._copy_gen0()
@@ -362,11 +364,14 @@ class Service:
             return
         self.app.stop()
         if step is not None:
+            before = self.tree.applied.push_id
             try:
                 self.do(lambda _: step.switch())
+                self.tree.expect_hooks(before)
             except FAILURES as error:
                 self.complain(f"the committed tree is not applied: {error}")
         self.check()
+        self._run_hooks_due()
         self.reload.rebase()
         self.start(self.tree.applied.push_id)
         self.link.send("applied", tree_id=self.tree.applied.tree_id)
@@ -374,6 +379,20 @@ class Service:
     def _stage_committed(self, cancelled: threading.Event) -> Any:
         self.tree.require_recovered()
         return self.tree.stage_committed(self.tree.target(), cancelled)
+
+    def _run_hooks_due(self) -> None:
+        """Run what was called for while no launcher was there, or in a container before this one.
+
+        There is no older code to go back to: one that fails is told, and the application started all the same.
+        """
+        hooks = Hooks(self.loop, self.supervisor.children, self.wait, self.supervisor.heard_from_hooks)
+        env = self.supervisor.hook_environment(self.tree.applied.push_id)
+        due, self.tree.due = self.tree.due, []
+        try:
+            hooks.run(due, cwd=self.tree.root.path, env=env, called_off=lambda: False)
+        except HookFailed as error:
+            self.notes = [*self.notes, f"before this start {error}; its output is in the log"]
+            self.complain(self.notes[-1])
 
     # --- generation 0 ----------------------------------------------------------------------------------------
 

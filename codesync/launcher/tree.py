@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from codesync.launcher.records import Committed, Entry, Plan
+    from codesync.launcher.records import Committed, Entry, Plan, PlannedHook
     from codesync.launcher.volume import Volume
     from codesync.transaction import Change
 
@@ -122,6 +122,7 @@ class Tree:
     def __init__(self, app_root: str, volume: Volume, note: Callable[[str], None]) -> None:
         self.applied = Applied("", "")
         self.gen0 = NO_GEN0
+        self.due: list[PlannedHook] = []  # to be run before the application is started
         self.trouble = ""  # why no push can be tried, until a recovery succeeds
         self._volume = volume
         self.note = note
@@ -147,8 +148,12 @@ class Tree:
             self.recover(State())
             return
         self.recover(state)
+        before = self.applied.push_id if restart else None
         self._settle(instance, state)
-        self._bring(valid_target(state, self.applied.image), cancelled)
+        target = valid_target(state, self.applied.image)
+        self._bring(target, cancelled)
+        if target is not None and target.push_id == self.applied.push_id:
+            self.due = state.hooks_since(before)
 
     def _settle(self, instance: str | None, state: State) -> None:
         """Know what is there, and what is to be offered to the sidecar."""
@@ -237,6 +242,13 @@ class Tree:
     def target(self) -> Committed | None:
         """The tree to hold, by the sidecar's state as it is now. Raises RecordError, OSError."""
         return valid_target(self._volume.state(), self.applied.image)
+
+    def expect_hooks(self, before: str) -> None:
+        """What was committed since that push is there now, and its hooks have not run here."""
+        try:
+            self.due = self._volume.state().hooks_since(before)
+        except (RecordError, OSError) as error:
+            self.note(f"which hooks are to run cannot be read: {error}")
 
     def is_committed(self, push_id: str) -> bool:
         """Whether the sidecar has committed that push. False when its state cannot be read."""

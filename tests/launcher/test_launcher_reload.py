@@ -282,6 +282,55 @@ def test_a_push_that_is_called_off_stops_its_hook(world: World) -> None:
     peer.hear("undone", push_id="p1")
 
 
+def committed_with_hooks(
+    world: World, files: Files, *hooks: dict[str, Any], pushes: tuple[str, ...] = ("p1",)
+) -> None:
+    world.volume.write_state(hooks=hooks, history=[{"push_id": push_id} for push_id in ("", *pushes)])
+    world.volume.commit(files, pushes[-1])
+
+
+def test_a_fresh_container_runs_what_its_pushes_have_called_for(world: World) -> None:
+    old, new = runs("one"), {**runs("two"), "requirements.txt": b"flask"}
+    container, _ = started(world, old)
+    container.stop()
+    run = {"push_id": "p1", **hook("before_start", "cat requirements.txt > installed")}
+    committed_with_hooks(world, new, run)
+    fresh = world.container(old)
+    fresh.start()
+    fresh.wait_for_output(b"two")
+    assert (fresh.root / "installed").read_bytes() == b"flask"
+    fresh.crash()
+    (fresh.root / "installed").unlink()
+    fresh.start()  # the same container: it has run them
+    fresh.connect()
+    fresh.wait_for_output(b"two\ntwo")
+    assert not (fresh.root / "installed").exists()
+
+
+def test_a_container_that_was_away_runs_the_hooks_of_what_it_has_missed(world: World) -> None:
+    old, one, two = runs("one"), runs("two"), runs("three")
+    container, peer = started(world, old)
+    push(world, peer, "p1", old, one)
+    peer.keep("p1", one)
+    container.stop()
+    hooks = [{"push_id": name, **hook("before_start", f"echo {name} >> ran")} for name in ("p1", "p2")]
+    committed_with_hooks(world, two, *hooks, pushes=("p1", "p2"))
+    container.start()
+    container.wait_for_output(b"three")
+    assert (container.root / "ran").read_text() == "p2\n"
+
+
+def test_pushes_that_are_brought_in_late_have_their_hooks_run(world: World) -> None:
+    old, new = runs("one"), runs("two")
+    container, peer = started(world, old)
+    committed_with_hooks(world, new, {"push_id": "p1", **hook("before_start", "touch ran; exit 1")})
+    peer.say("apply")
+    peer.hear("applied")
+    assert (container.root / "ran").exists()
+    container.wait_for_output(b"two")
+    assert "ended with exit code 1" in container.connect()[1]["notes"][-1]
+
+
 # --- what leaves the container -----------------------------------------------------------------------------------
 
 
