@@ -55,6 +55,7 @@ class Trial:
         self._renamed = False
         self._process: Process | None = None
         self._ended: Exit | None = None  # how the trial's process ended by itself
+        self._healthy_ms: int | None = None
         self._tail: list[str] = []  # what it had written when it was judged
         self._hooks = Hooks(
             service.loop, service.supervisor.children, service.wait, service.supervisor.heard_from_hooks
@@ -141,7 +142,7 @@ class Trial:
         self._progress("health")
         with self._timed("health"):
             reason = self._wait_for_health(self._process)
-        self._ended = self._process.exit
+        self._ended, self._healthy_ms = self._process.exit, self._process.healthy_ms
         if reason:
             self._note_tail()
             raise Refused(reason) if self.decision else Unwell(reason)
@@ -289,7 +290,7 @@ class Trial:
             pid=process.pid if process else None,
             exit_code=ended.code if ended else None,
             signal=ended.signal if ended else None,
-            healthy_ms=process.healthy_ms if process else None,
+            healthy_ms=self._healthy_ms,
             reason=reason,
             log_tail=self._tail,
             hooks=self._hooks.reports,

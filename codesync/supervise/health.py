@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from codesync.supervise.children import Children, Exit
 
 PROBE_SECONDS = 5.0  # one question waits no longer for its answer
+OPEN_SECONDS = 0.5  # so long, and what was heard before is not the reason any more
 _SCHEDULE = (
     (0.5, 0.005),
     (2.0, 0.02),
@@ -215,11 +216,18 @@ class Prober:
     """Asks `check` until it passes, and then calls `passed(self)` once; `reason` is the last thing it heard."""
 
     def __init__(self, check: Check, env: Mapping[str, str], passed: Callable[[Prober], None]) -> None:
-        self.reason = "not asked yet"
+        self._heard = "not asked yet"
+        self._asked = float("inf")  # when the question was put that is still open
         self._check = check
         self._env = env
         self._passed = passed
         self._cancelled = threading.Event()
+
+    @property
+    def reason(self) -> str:
+        """Why it has not passed."""
+        waits = time.monotonic() - self._asked > OPEN_SECONDS
+        return "no answer yet" if waits else self._heard
 
     @property
     def cancelled(self) -> bool:
@@ -237,8 +245,10 @@ class Prober:
     def _run(self) -> None:
         start = time.monotonic()
         while not self.cancelled:
-            self.reason = self._check.probe(self._cancelled, self._env)
-            if not self.reason:
+            self._asked = time.monotonic()
+            self._heard = self._check.probe(self._cancelled, self._env)
+            self._asked = float("inf")
+            if not self._heard:
                 self._passed(self)
                 return
             self._cancelled.wait(pause_after(time.monotonic() - start, self._check.least_pause))

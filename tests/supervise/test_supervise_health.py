@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from codesync.supervise import Check, Children, HealthError, Loop, Never, Signals, parse_check
+from codesync.supervise import Check, Children, HealthError, Loop, Never, Signals, health, parse_check
 from codesync.supervise.health import pause_after
 
 
@@ -238,6 +238,25 @@ def test_a_cancelled_prober_is_silent() -> None:
 
     assert not passed.wait(0.05)
     assert prober.reason in ("no", "not asked yet")
+
+
+def test_a_question_that_stays_open_is_the_reason_not_what_was_heard_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hangs(Check):
+        def probe(self, cancelled: threading.Event, env: object) -> str:
+            asked.release()
+            cancelled.wait(10)
+            return "too late"
+
+    asked = threading.Semaphore(0)
+    monkeypatch.setattr(health, "OPEN_SECONDS", 0.0)
+    prober = Hangs("hangs").watch({}, lambda _: None)
+    assert asked.acquire(timeout=5)
+    until = time.monotonic() + 5
+    while prober.reason != "no answer yet":
+        assert time.monotonic() < until
+    prober.cancel()
 
 
 def test_the_http_client_of_the_library_is_not_imported() -> None:
