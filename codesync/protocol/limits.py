@@ -14,7 +14,7 @@ MAX_HOOK_SECONDS = 600  # how long one may run
 MAX_LOG_LINES = 10_000  # lines of an application's output that can be asked for
 MAX_REPLICAS = 64  # sidecars of one deployment
 MAX_BATCHES = 64  # batches of one push
-HISTORY = 20  # entries of ReplicaState.history
+HISTORY = 21  # entries of ReplicaState.history: the committed tree, and the 20 before it
 RESULTS = 64  # entries of ReplicaState.results, and outcomes the proxy remembers
 GENERATION_0 = (
     "generation-0"  # the push_id of what the image brought: in `history`, `restores` and `Rollback.to`

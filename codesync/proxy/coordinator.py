@@ -68,7 +68,8 @@ _CLOSE_CODES = {Code.VERSION: CloseCode.VERSION, Code.TOO_LARGE: CloseCode.TOO_L
 class Deployment:
     """`receive` every event as it comes, do the commands in order, and send Woken at `next_deadline`.
 
-    `epoch` is what added to `now` makes Unix seconds; `neighbours` names the deployments that have a replica now.
+    `epoch` is what added to `now` makes Unix seconds; `neighbours` names the deployments that have a replica now,
+    `is_behind` says whether a connection has not taken yet what it was told a while ago.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Deployment:
         chain: Chain | None = None,
         timeouts: Timeouts | None = None,
         neighbours: Callable[[], Iterable[str]] = tuple,
+        is_behind: Callable[[int], bool] = lambda connection: False,
     ) -> None:
         self.app_id = app_id
         self.deployment_id = deployment_id
@@ -88,7 +90,7 @@ class Deployment:
         self._neighbours = neighbours
         self._timeouts = timeouts or Timeouts()
         self._orphans_due: float | None = None  # until then healthy trials are not undone, only kept
-        self._board = Switchboard()
+        self._board = Switchboard(is_behind=is_behind)
         self._chain = chain or Chain()
         self._requests = Requests(self._board, self._timeouts)
         self._lease = Lease(

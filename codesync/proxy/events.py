@@ -74,10 +74,11 @@ Event = Opened | Received | Garbled | Lost | Relayed | DiskFailed | Woken | Stop
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Say this, after everything said before."""
+    """Say this, after everything said before. `holds`: who caused it is heard again when there is room for more."""
 
     connection: int
     message: Message
+    holds: bool = True
 
 
 @dataclass(frozen=True, slots=True)

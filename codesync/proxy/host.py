@@ -71,6 +71,7 @@ class Host(Listener):
             chain=self._store.load(),
             timeouts=timeouts,
             neighbours=neighbours,
+            is_behind=lambda number: number in self._wires and self._wires[number].is_behind,
         )
         self._timeouts = timeouts
         self._metrics = metrics
@@ -120,7 +121,7 @@ class Host(Listener):
         try:
             for command in self.deployment.receive(event, self._loop.time()):
                 wire = self._wires.get(getattr(command, "connection", 0))
-                if wire is not None:
+                if wire is not None and getattr(command, "holds", True):
                     spoken[wire] = None
                 self._do(command, wire)
         finally:  # the others' waits go on, whatever failed

@@ -79,7 +79,13 @@ class Requests:
             return None
         if question is None or question.sidecar != sidecar:
             raise ProtocolError(f"an answer to request {answer.request}, which was not asked here")
-        self.board.say(question.ide, replace(answer, request=question.request))
+        if not question.plans and self.board.is_behind(question.ide):
+            self._drop(answer.request)
+            words = "the output comes faster than it is read here; ask again for what is left of it"
+            self._refuse(question.ide, question.request, Code.TOO_LARGE, words)
+            return None
+        # what somebody only looks at must not hold up what the replica says about a push
+        self.board.say(question.ide, replace(answer, request=question.request), holds=question.plans)
         question.due = now + self.timeouts.answer
         if isinstance(answer, AnswerError) or answer.last:
             del self._open[answer.request]

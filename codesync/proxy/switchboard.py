@@ -3,7 +3,7 @@
 Every message passes a `Link` here, in and out, so nothing illegal is sent and nothing illegal is acted upon.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 
 from codesync.protocol import (
@@ -61,13 +61,15 @@ class Replica:
 class Switchboard:
     """Who is connected, and what will be said to them.
 
-    `return_due`: until then the replicas that an earlier proxy had may be on their way back.
+    `return_due`: until then the replicas that an earlier proxy had may be on their way back. `is_behind`: whether a
+    connection has not taken yet what it was told a while ago.
     """
 
     peers: dict[int, Peer] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
     return_due: float | None = None
+    is_behind: Callable[[int], bool] = lambda connection: False
 
     def open(self, connection: int, side: Side, due: float) -> None:
         """A new connection."""
@@ -86,12 +88,12 @@ class Switchboard:
         """Gather a line for the log."""
         self.commands.append(Note(kind, facts))
 
-    def say(self, connection: int, message: Message) -> None:
+    def say(self, connection: int, message: Message, *, holds: bool = True) -> None:
         """Send to a connection; nothing when it is gone."""
         peer = self.peers.get(connection)
         if peer is not None:
             _check(peer.link, message)
-            self.commands.append(Send(connection, message))
+            self.commands.append(Send(connection, message, holds))
 
     def tell(self, replica_id: str, message: Message) -> bool:
         """Send to a replica; False when it is not connected."""

@@ -99,11 +99,16 @@ class Wire:
         self._ending = self._ending or (code, reason)
         self._work.set()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether much is left to be said."""
+        return self._waiting > _HIGH_WATER
+
     async def room(self, seconds: float) -> None:
         """Wait until little is left to be said. A reader that does not take it within that time is cut off."""
         try:
             async with asyncio.timeout(seconds):
-                while self._waiting > _HIGH_WATER:
+                while self.is_behind:
                     self._taken.clear()
                     await self._taken.wait()
         except TimeoutError:

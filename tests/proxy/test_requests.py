@@ -231,3 +231,22 @@ def test_logs_do_not_make_a_client_that_plans_less_idle(world: World) -> None:
     world.wait(1)
     assert ide.error.code == "timeout"
     assert "plan_idle" in ide.error.message
+
+
+def test_who_reads_a_log_too_slowly_is_told_and_holds_nothing_up(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    questions: list[Message] = []
+    sidecar.hear = questions.append  # type: ignore[method-assign,assignment]
+    ide.say(GetLogs(request=7, replica=sidecar.state.id, lines=1, follow=True))
+    world.run()
+    asked = questions[-1]
+    assert isinstance(asked, GetLogs)
+    sidecar.say(Answer(request=asked.request, data=b"a line", last=False))
+    world.run()
+    assert isinstance(ide.heard[-1], Answer)
+    world.deployment._board.is_behind = lambda connection: True
+    sidecar.say(Answer(request=asked.request, data=b"a line", last=False))
+    world.run()
+    assert isinstance(ide.heard[-1], AnswerError)
+    assert (ide.heard[-1].request, ide.heard[-1].code) == (7, "too_large")
+    assert questions[-1] == EndRequest(request=asked.request)
