@@ -161,11 +161,14 @@ def read_project(directory: str) -> Project | None:
 
 
 def write_project(directory: str, values: Mapping[str, str], *, force: bool = False) -> str:
-    """Write `.codesync.json` and return its path. Raises ConfigError: a value is malformed, or a file is there."""
+    """Write `.codesync.json` and return its path. Raises ConfigError: a value is malformed, or a file is there.
+
+    With `force` one that is there is replaced, but for hooks and fields that are not ours.
+    """
     path = os.path.join(directory, PROJECT_FILES[0])
     for name, value in values.items():
         _CHECKS.get(name, str)(value)
-    text = json.dumps(dict(values), indent=2) + "\n"
+    text = json.dumps(dict(values) | (_other_fields(path) if force else {}), indent=2) + "\n"
     try:
         with open(path, "w" if force else "x", encoding="utf-8") as file:
             file.write(text)
@@ -176,6 +179,18 @@ def write_project(directory: str, values: Mapping[str, str], *, force: bool = Fa
             f"cannot write {path}: {error.strerror}; name a directory with --app-root"
         ) from error
     return path
+
+
+def _other_fields(path: str) -> dict[str, Any]:
+    """What a project file says beside PROJECT_FIELDS; nothing where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            found = json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: value for name, value in found.items() if name not in PROJECT_FIELDS}
 
 
 class _Reader:

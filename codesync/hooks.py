@@ -69,7 +69,9 @@ def read_hooks(found: Any) -> tuple[Hook, ...]:
     if not isinstance(found, list):
         raise HookError(f"hooks must be a list of objects with {', '.join(FIELDS)}")
     if len(found) > MAX_HOOKS:
-        raise HookError(f"hooks are {len(found)}, more than {MAX_HOOKS}; put some of them into one script")
+        raise HookError(
+            f"there are {len(found)} hooks, more than {MAX_HOOKS}; put some of them into one script"
+        )
     return tuple(_hook(f"hooks[{index}]", record) for index, record in enumerate(found))
 
 

@@ -1,6 +1,8 @@
-"""What the command line and the MCP tools tell people: progress and errors, a line each. Knows no clock."""
+"""What the command line and the MCP tools tell people: progress and errors, a line each."""
 
 import os
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from codesync.errors import UserError
@@ -25,6 +27,7 @@ _ENDS = {  # of a push that is cancelled
     "cancelled": "the push is undone, the old code runs",
     "kept": "the push was kept before that",
 }
+_SOON = 0.2  # seconds: a rate over less than that tells nothing
 _STEP = 0.001  # less than a tenth of a stage: what keeps a late replica's report ahead of the last one
 
 
@@ -37,7 +40,8 @@ def error_line(error: BaseException) -> str | None:
         lines = [error_line(inner) for inner in error.exceptions]
         return None if None in lines else lines[0]
     if isinstance(error, OSError) and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
+        name = error.filename if isinstance(error.filename, str | bytes) else ""  # it may be a descriptor
+        return f"{os.fsdecode(name)}: {error.strerror}" if name else error.strerror
     if isinstance(error, UserError | DeltaError | TransactionError):
         return str(error).removeprefix("codesync: ")  # what a proxy answers over HTTP names its author
     return None
@@ -49,25 +53,41 @@ def stage_words(stage: str) -> str:
 
 
 class Milestones:
-    """Lets through each stage of each replica once, and each further tenth of a long one."""
+    """Lets through each stage of each replica once, and each further tenth of a long one. `clock` is in seconds."""
 
     total = float(len(_STAGES))
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._sending: tuple[float, int] | None = None  # since when, and what was sent by then
         self._seen: set[tuple[str, str, int]] = set()
         self._position = 0.0
 
     def line(self, report: "Progress") -> str | None:
         """Return what to tell, None where nothing worth telling has happened."""
+        if report.stage == "transfer" and self._sending is None:
+            self._sending = (self._clock(), report.done)
         done = report.done / report.total if report.total > 0 else 0.0
         milestone = (report.stage, report.replica, int(done * 10))
         if milestone in self._seen:
             return None
         self._seen.add(milestone)
         self._advance(report.stage, done)
-        what = stage_words(report.stage)
-        percent = f" ({done:.0%})" if report.done > 0 else ""
-        return f"{report.replica + ': ' if report.replica else ''}{what}{percent}"
+        how_far = f" ({done:.0%})" if report.done > 0 else ""
+        if self._sending is not None and report.stage == "transfer":
+            how_far = f" {self._sent(report, *self._sending)}"
+        return f"{report.replica + ': ' if report.replica else ''}{stage_words(report.stage)}{how_far}"
+
+    def _sent(self, report: "Progress", since: float, sent: int) -> str:
+        """How much of how much, the rate since the first report, and how long it takes at that rate."""
+        words = [f"{size(report.done)} of {size(report.total)}"]
+        spent, further = self._clock() - since, report.done - sent
+        if spent >= _SOON and further > 0:
+            rate = further / spent
+            words.append(f"{size(int(rate))}/s")
+            if left := max(0, report.total - report.done):
+                words.append(f"{left / rate:.0f} s left")
+        return ", ".join(words)
 
     @property
     def position(self) -> float:

@@ -306,6 +306,49 @@ def test_ctrl_c_in_the_middle_of_a_call_ends_with_130_and_no_traceback() -> None
     assert process.returncode == 130
 
 
+INTERRUPTING = """
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            exec("os.kill(os.getpid(), signal.SIGINT)")  # as in code that is compiled at run time
+
+sys.meta_path.insert(0, Interrupts())
+sys.argv = ["codesync", "status", "--app-id", "a", "--deployment-id", "d", "--proxy-url", "ws://127.0.0.1:1"]
+from codesync.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["click", "codesync.cli.commands", "codesync.config", "codesync.client", "codesync.protocol"]
+)
+def test_ctrl_c_while_modules_are_loaded_ends_with_130_and_no_traceback(module: str, tmp_path: Path) -> None:
+    code = INTERRUPTING.format(module=module)
+    environ = os.environ | {"CODESYNC_API_KEY": "key"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environ, cwd=tmp_path, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "codesync: interrupted\n")
+
+
+def test_ctrl_c_after_the_result_changes_nothing() -> None:
+    code = (
+        "import atexit, os, signal, sys; atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+        "from codesync.cli import main; sys.argv = ['codesync', '--version']; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert __version__ in done.stdout
+
+
+def test_whoever_calls_a_command_keeps_its_own_ctrl_c() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["--version"]) == 0
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.parametrize(("end", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_service_ends_quietly_when_it_is_told_to(
     end: signal.Signals, expected: int, tmp_path: Path

@@ -90,8 +90,17 @@ LOST = AnswerError(request=0, code="no_launcher", message="start it")
             (0, "two: b\n", "codesync: replica one did not tell its log: start it\n"),
         ),
         ({"one": LOST}, [], (1, "", "codesync: replica one did not tell its log: start it\n")),
+        (
+            {"one": b'{"known": false}\n' + log("a")},
+            ["--since-push", "p9"],
+            (
+                1,
+                "a\n",
+                "codesync: replica one remembers nothing of push p9; these are the last lines there are\n",
+            ),
+        ),
     ],
-    ids=["one", "two", "empty", "partly", "none"],
+    ids=["one", "two", "empty", "partly", "none", "unknown push"],
 )
 async def test_logs_are_printed_as_the_application_wrote_them(
     tmp_path: Path, found: dict[str, Any], arguments: list[str], expected: tuple[int, str, str]
@@ -137,6 +146,30 @@ async def test_followed_logs_go_on_over_a_lost_connection_until_ctrl_c(tmp_path:
     told = [json.loads(line)["text"] for line in lines] if as_json else lines
     assert (status, told, out) == (130, ["a", "b"], "")
     assert err == "codesync: replica one did not tell its log: it restarts; connecting again\n"
+
+
+async def test_followed_lines_name_their_replica_once_there_are_several(tmp_path: Path) -> None:
+    async def looked_at(peer: Peer) -> None:
+        await peer.websocket.wait_closed()
+
+    async def listened_to(peer: Peer) -> None:
+        first = await peer.hear(GetLogs)
+        await peer.say(Answer(request=first.request, data=log("a"), last=False))
+        fake.states = states("one", "two")
+        second = await peer.hear(GetLogs)
+        await peer.say(Answer(request=second.request, data=log("b"), last=False))
+        await peer.say(Answer(request=first.request, data=log("c", at=2.0), last=False))
+        await peer.websocket.wait_closed()
+
+    fill(tmp_path / "source", 1)
+    async with fake_proxy(looked_at, listened_to, looked_at, states=states("one")) as fake:
+        process = await start(fake, tmp_path, "logs", "-f")
+        assert process.stdout
+        async with asyncio.timeout(20):
+            lines = [(await process.stdout.readline()).decode().rstrip() for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        status, _, err = await ended(process)
+    assert (status, lines, err) == (130, ["a", "two: b", "one: c"], "")
 
 
 async def test_a_terminal_is_given_nothing_that_it_would_obey(tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def test_lines_are_told_where_stderr_is_no_terminal(capsys: pytest.CaptureFixtur
     assert captured.out == ""
     assert captured.err.splitlines() == [
         "reading the tree",
-        "sending (25%)",
-        "sending (100%)",
+        "sending 2.0 MB of 8.0 MB",
+        "sending 8.0 MB of 8.0 MB",
         "pod-1: putting files in place (8%)",
         "pod-1: waiting for the application",
         "pod-2: starting the application",
@@ -225,3 +225,22 @@ async def test_a_quiet_push_says_only_its_result(tmp_path: Path, quiet: bool) ->
     assert out.startswith("healthy     shop/test  generation 4\n")
     assert (err == "") == quiet
     assert quiet or "one: waiting for the application" in err
+
+
+@pytest.mark.anyio
+async def test_ctrl_c_while_the_result_is_told_does_not_hide_it(tmp_path: Path) -> None:
+    fill(tmp_path / "source", 1)
+    fill(tmp_path / "replica", 1)
+
+    async def script(peer: Peer) -> None:
+        await kept(peer, await tried(fake, peer))
+        await peer.websocket.wait_closed()
+
+    async with fake_proxy(script, tree=tree_at(tmp_path / "replica")) as fake:
+        process = await start(fake, tmp_path, "push", "--quiet")
+        assert process.stdout
+        first = await asyncio.wait_for(process.stdout.readline(), 20)
+        process.send_signal(signal.SIGINT)
+        status, out, err = await ended(process)
+    assert (status, first, err) == (0, b"healthy     shop/test  generation 4\n", "")
+    assert "The application runs the pushed code" in out

@@ -72,9 +72,26 @@ def test_a_push_that_is_well_shows_hooks_and_no_log() -> None:
 
 
 def test_a_rollback_names_what_it_went_back_to_and_counts_only_what_is_known() -> None:
-    lines = push_lines(result(restores="p0", files=FileCounts(), replicas=[]).to_dict())
-    assert lines[1] == "push        p1  goes back to p0"
-    assert not [line for line in lines if line.startswith("files")]
+    known = result(restores="p0", files=FileCounts(), replicas=[], timings_ms=Timings(apply=3))
+    lines = push_lines(known.to_dict())
+    assert lines[1:4] == [
+        "push        p1  goes back to p0",
+        "files       none changed",
+        "bytes       999 B sent  tree 1.2 MB",
+    ]
+    for restores in ("", "p0"):
+        known.restores, known.bytes = restores, ByteCounts()
+        lines = push_lines(known.to_dict())
+        assert lines[2] == "bytes       0 B sent"
+        assert not [line for line in lines if line.startswith("files")]
+
+
+def test_a_replica_whose_old_code_is_not_well_either_is_told() -> None:
+    replica = ReplicaResult("pod-1", "rolled_back", 3, 1, reason="it ended", back=False)
+    lines = push_lines(result(replicas=[replica]).to_dict())
+    assert lines[-2] == (
+        "replica     pod-1  rolled_back  generation 3  exit status 1  it ended  the code before it is not well either"
+    )
 
 
 CRASH = CrashedAfter("pod-1", "p0", 3.21, -9, 2, ["Killed"])
@@ -86,6 +103,12 @@ def test_a_crash_since_the_push_before_is_shown_with_its_log() -> None:
         "crashed     pod-1  3.2 s after its start  signal 9  after push p0  started again 2 times",
         "  | Killed",
     ]
+
+
+def test_a_crash_of_what_the_image_brought_is_called_that() -> None:
+    crash = CrashedAfter("pod-1", "", 1.0, 1, 0, [])
+    lines = push_lines(result(crashed_after=[crash], replicas=[]).to_dict())
+    assert lines[-2] == "crashed     pod-1  1.0 s after its start  exit status 1  the image's own code"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +130,7 @@ def test_the_exit_status_of_a_push_is_its_outcome(status: str, expected: int) ->
 
 def test_a_deployment_is_told_in_lines() -> None:
     past = [PastPush("", 0, "the image", "", 0.0, ""), PastPush("p1", 1, "a change", "me@here:/a", 0.0, "")]
-    app = {"state": "running", "pid": 7, "exit_code": None}
+    app = {"state": "exited", "pid": 7, "exit_code": None, "since": 1e9, "next_start": 1e9 + 2.05}
     replica = ReplicaStatus(
         "pod-1", "ab" * 32, 1, "ready", True, app, "", ["a note"], past, "signal:HUP", CRASH
     )
@@ -115,7 +138,7 @@ def test_a_deployment_is_told_in_lines() -> None:
     assert status_lines(status.to_dict()) == [
         "deployment  shop/dev  at ws://h  ready",
         "replica     pod-1  generation 1  tree abababababab  launcher ready  reload signal:HUP",
-        "  app       state running  pid 7",
+        "  app       state exited  pid 7  since 2001-09-09 01:46:40  next_start 2001-09-09 01:46:42",
         "  crashed   pod-1  3.2 s after its start  signal 9  after push p0  started again 2 times",
         "  | Killed",
         "  note      a note",

@@ -281,6 +281,23 @@ def test_a_project_file_that_was_written_is_read_again(tmp_path: Path) -> None:
     assert json.loads(Path(path).read_text()) == {"app_id": "b", "deployment_id": "d"}
 
 
+def test_a_project_file_that_is_replaced_keeps_what_is_not_ours_to_write(tmp_path: Path) -> None:
+    path = tmp_path / ".codesync.json"
+    hooks = [{"when": "*", "run": "make", "before": "start"}]
+    others = {"hooks": hooks, "editor": {"theme": 1}}
+    path.write_text(json.dumps({"app_id": "a", "proxy_url": "ws://old", "app_root": "src"} | others))
+    write_project(str(tmp_path), {"app_id": "b", "deployment_id": "d"}, force=True)
+    assert json.loads(path.read_text()) == {"app_id": "b", "deployment_id": "d"} | others
+    assert [hook.run for hook in load(environ=ENVIRONMENT, cwd=str(tmp_path)).hooks] == ["make"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000], ids=range(4))
+def test_a_project_file_that_cannot_be_read_is_replaced_whole(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".codesync.json").write_bytes(content)
+    path = write_project(str(tmp_path), {"app_id": "b", "deployment_id": "d"}, force=True)
+    assert json.loads(Path(path).read_text()) == {"app_id": "b", "deployment_id": "d"}
+
+
 def test_settings_are_frozen() -> None:
     settings = Settings("k", "ws://h", "a", "d")
     with pytest.raises(AttributeError):

@@ -36,8 +36,31 @@ def test_what_a_push_waits_for_and_how_a_cancelled_one_ends_is_told_in_words() -
 
 
 def test_a_long_stage_is_told_by_tenths() -> None:
-    told = lines(*(Progress("transfer", "", done, 1000) for done in range(1001)))
-    assert told == ["sending", *(f"sending ({tenth * 10}%)" for tenth in range(1, 11))]
+    told = lines(*(Progress("apply", "one", done, 1000) for done in range(1001)))
+    words = "one: putting files in place"
+    assert told == [words, *(f"{words} ({tenth * 10}%)" for tenth in range(1, 11))]
+
+
+def test_what_is_sent_is_told_with_its_rate_and_the_time_that_is_left() -> None:
+    now = 100.0
+    milestones = Milestones(lambda: now)
+    told = []
+    for spent in (0.0, 0.1, 3.0, 6.0, 10.0):
+        now = 100.0 + spent
+        told.append(milestones.line(Progress("transfer", "", round(3_000_000 * spent), 30_000_000)))
+    assert told == [
+        "sending 0 B of 30.0 MB",
+        None,
+        "sending 9.0 MB of 30.0 MB, 3.0 MB/s, 7 s left",
+        "sending 18.0 MB of 30.0 MB, 3.0 MB/s, 4 s left",
+        "sending 30.0 MB of 30.0 MB, 3.0 MB/s",
+    ]
+
+
+def test_a_rate_is_not_told_before_there_is_one() -> None:
+    milestones = Milestones(lambda: 5.0)
+    told = [milestones.line(Progress("transfer", "", done, 1000)) for done in (200, 1000)]
+    assert told == ["sending 200 B of 1.0 kB", "sending 1.0 kB of 1.0 kB"]
 
 
 def test_the_position_grows_with_every_line_whatever_comes() -> None:
@@ -57,6 +80,8 @@ def test_the_position_grows_with_every_line_whatever_comes() -> None:
         (ScanError("no such tree"), "no such tree"),
         (TransactionError("somebody else's"), "somebody else's"),
         (FileNotFoundError(2, "No such file or directory", "x"), "x: No such file or directory"),
+        (OSError(9, "Bad file descriptor", 7), "Bad file descriptor"),
+        (FileNotFoundError(2, "No such file or directory", b"\xff"), "\udcff: No such file or directory"),
         (ExceptionGroup("tasks", [ConfigError("one"), ConfigError("two")]), "one"),
         (ExceptionGroup("tasks", [ConfigError("one"), KeyError("a defect")]), None),
         (KeyError("a defect"), None),

@@ -1,82 +1,69 @@
-"""`codesync …`: parse, call, print, and turn every outcome into an exit status.
+"""`codesync …`: Ctrl-C is one line and exit status 130, from the first import to the last word.
 
-0 is done, 1 failed, 2 wrong usage, 130 interrupted. Results go to stdout, all else to stderr. This is the one
-place where errors become lines; commands raise. Nothing heavy is imported before a command asks for it.
+Nothing is imported here before `main` can answer for it. commands.py has the rest.
 """
 
-import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
 
-import click
-
-from codesync import __version__
-from codesync.cli.look import history, logs, status
-from codesync.cli.output import say
-from codesync.cli.project import init
-from codesync.cli.remote import push, rollback
-from codesync.cli.services import demo, mcp, proxy, sidecar
-from codesync.cli.trees import scan, sync
-from codesync.wording import error_line
+if TYPE_CHECKING:
+    from codesync.cli.commands import codesync
 
 __all__ = ["codesync", "main"]
 
-
-class _Group(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The order people meet them in, not the alphabet's."""
-        return list(self.commands)
+INTERRUPTED = 130
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(prog)s %(version)s")
-def codesync() -> None:
-    """Push code changes into a running remote application, and learn what became of it."""
+def __getattr__(name: str) -> object:
+    """`codesync`, the group of all commands, is loaded when it is asked for."""
+    if name != "codesync":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from codesync.cli import commands
 
-
-for _command in (demo, init, push, status, history, rollback, logs, mcp, proxy, sidecar, scan, sync):
-    codesync.add_command(_command)
+    return commands.codesync
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line (without the program's name) and return its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no name may stop us from saying what happened
+    """Run one command line (without the program's name) and return its exit status; without `argv` that of this process."""
+    if argv is not None:
+        from codesync.cli.commands import run
+
+        with _interruptible_again():
+            return run(argv)
     try:
-        status = _run(sys.argv[1:] if argv is None else list(argv))
-        sys.stdout.flush()
-    except (KeyboardInterrupt, click.Abort):
-        return say("interrupted", status=130)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except click.ClickException as error:
-        return _say_usage(error)
-    except Exception as error:  # ours are one line; a defect keeps its traceback
-        if (line := error_line(error)) is None:
-            raise
-        return say(line, status=1)
+        from codesync.cli.commands import run
+
+        status = run(sys.argv[1:])
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is done, whatever comes while the process ends
+    except KeyboardInterrupt:  # before or behind what `run` answers for
+        os.write(2, b"codesync: interrupted\n")
+        status = INTERRUPTED
+    if status == INTERRUPTED:
+        _leave(status)
     return status
 
 
-def _run(argv: list[str]) -> int:
+def _leave(status: int) -> NoReturn:
+    """End at once: python itself would end by the signal where it had interrupted code that is compiled at run time."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError, ValueError):  # whoever read our output has gone
+        sys.stdout.flush()
+    os._exit(status)
+
+
+@contextmanager
+def _interruptible_again() -> Iterator[None]:
+    """A push that has ended ignores Ctrl-C; a caller that goes on does not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
     try:
-        with codesync.make_context("codesync", argv) as context:
-            result = codesync.invoke(context)
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    return result if isinstance(result, int) else 0
-
-
-def _say_usage(error: click.ClickException) -> int:
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
-        return error.exit_code
-    path = context.command_path if context else "codesync"
-    message = " ".join(error.format_message().split())
-    where = path.partition(" ")[2]
-    stop = "" if message.endswith((".", "?")) else "."
-    return say(f"{where + ': ' if where else ''}{message}{stop} See {path} --help", status=error.exit_code)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -70,23 +70,25 @@ def logs(
 ) -> int:
     """Print what the application has written, from its launcher's memory.
 
-    With several replicas each line begins with the replica's id. With --follow, --json is one object a line.
+    With several replicas each line begins with the replica's id. Where nothing is remembered of the push that --since-push
+    names, the last lines are printed all the same, and the exit status is 1. With --follow, --json is one object a line.
     """
     if follow:
         return _follow(settings, replica, lines, since_push, as_json=as_json)
     from codesync import client
 
     result = asyncio.run(client.logs(settings, lines=lines, since_push=since_push, replica=replica))
+    status = 1 if all(answer.reason for answer in result.replicas) else 0
     if as_json:
         print_json(result.to_dict())
-        return 0
+        return status
     several = len(result.replicas) > 1
     for answer in result.replicas:
         if answer.reason:
             say(answer.reason)
         for line in answer.lines:
             _print_line(answer.id if several else "", line)
-    return 1 if all(answer.reason for answer in result.replicas) else 0
+    return status
 
 
 def _follow(
@@ -106,16 +108,17 @@ def _follow(
     async def run() -> None:
         nonlocal said
         found = client.follow_logs(
-            settings, lines=lines, since_push=since_push, replica=replica, on_lost=lost
+            settings, lines=lines, since_push=since_push, replica=replica, on_lost=lost, on_remark=say
         )
-        several = replica is None and len((await client.status(settings)).replicas) > 1
+        names = {state.id for state in (await client.status(settings)).replicas} if replica is None else set()
         async with aclosing(found) as heard:
             async for line in heard:
                 said = ""
+                names.add(line.replica)
                 if as_json:
                     click.echo(json.dumps(line._asdict()))
                 else:
-                    _print_line(line.replica if several else "", shown(line))
+                    _print_line(line.replica if len(names) > 1 else "", shown(line))
 
     try:
         asyncio.run(run())

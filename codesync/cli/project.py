@@ -20,7 +20,7 @@ from codesync.config import write_project
 @click.option(
     "--app-root", default=".", help="The directory to push; the file is written there. Default: this one."
 )
-@click.option("--force", is_flag=True, help="Replace a project file that is there.")
+@click.option("--force", is_flag=True, help="Replace a project file that is there; its hooks stay.")
 def init(
     app_id: str | None, deployment_id: str | None, proxy_url: str | None, app_root: str, force: bool
 ) -> None:

@@ -122,9 +122,11 @@ async def _interruptible(call: Coroutine[Any, Any, "PushResult"]) -> "PushResult
 
     loop.add_signal_handler(signal.SIGINT, interrupt)
     try:
-        return await call
+        result = await call
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has ended, and is only to be told
+    return result
 
 
 def interrupted(end: "Progress | None") -> str:

@@ -12,6 +12,8 @@ _LABEL = 12  # columns
 
 def push_lines(result: Mapping[str, Any]) -> list[str]:
     """Return the lines for a push or a rollback: `PushResult.to_dict()`."""
+    # of a rollback that was not kept, or looked at too late, no tree is known
+    known = bool(result["bytes"]["tree"] or result["timings_ms"]["scan"])
     lines = [
         _row(
             result["status"],
@@ -19,8 +21,12 @@ def push_lines(result: Mapping[str, Any]) -> list[str]:
             f"generation {result['generation']}",
         ),
         _row("push", result["push_id"], f"goes back to {result['restores']}" if result["restores"] else ""),
-        _row("files", _counts(result["files"], known=not result["restores"])),
-        _row("bytes", f"{size(result['bytes']['sent'])} sent", f"tree {size(result['bytes']['tree'])}"),
+        _row("files", _counts(result["files"], known=known)),
+        _row(
+            "bytes",
+            f"{size(result['bytes']['sent'])} sent",
+            f"tree {size(result['bytes']['tree'])}" if known else "",
+        ),
         _row("time", _spent(result["timings_ms"])),
         _row("git", result["diff"]),
     ]
@@ -34,7 +40,7 @@ def push_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _counts(files: Mapping[str, Any], *, known: bool) -> str:
-    """`known`: no numbers mean that there was no change; what a rollback has changed may not have been learnt."""
+    """`known`: no numbers mean that there was no change."""
     counts = [f"{files[what]} {what}" for what in ("added", "modified", "deleted", "renamed") if files[what]]
     return ", ".join(counts) or ("none changed" if known else "")
 
@@ -43,7 +49,10 @@ def _replica_result(replica: Mapping[str, Any]) -> Iterator[str]:
     pid = f"pid {replica['pid']}" if replica["pid"] is not None else ""
     within = f"healthy after {replica['healthy_ms']} ms" if replica["healthy_ms"] is not None else ""
     ended, generation = _ended(replica["exit_code"]), f"generation {replica['generation']}"
-    yield _row("replica", replica["id"], replica["status"], generation, pid, within, ended, replica["reason"])
+    back = "" if replica["back"] else "the code before it is not well either"
+    yield _row(
+        "replica", replica["id"], replica["status"], generation, pid, within, ended, replica["reason"], back
+    )
     for hook in replica["hooks"]:
         yield from _hook(hook)
     if replica["status"] not in ("healthy", "running", "stored", "no_changes"):
@@ -60,7 +69,7 @@ def _hook(hook: Mapping[str, Any]) -> Iterator[str]:
 def _crash(crash: Mapping[str, Any], label: str) -> Iterator[str]:
     after = f"{crash['after_s']:.1f} s after its start"
     again = f"started again {crash['restarts']} times" if crash["restarts"] else ""
-    push = f"after push {crash['push_id']}" if crash["push_id"] else ""
+    push = f"after push {crash['push_id']}" if crash["push_id"] else "the image's own code"
     yield _row(label, crash["replica"], after, _ended(crash["exit_code"]), push, again)
     yield from _quoted(crash["log_tail"])
 
@@ -127,8 +136,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
 
 def _replica_status(replica: Mapping[str, Any]) -> Iterator[str]:
     app = {name: value for name, value in replica["app"].items() if value not in (None, "")}
-    if "since" in app:
-        app["since"] = _at(app["since"])
+    app |= {name: _at(app[name]) for name in ("since", "next_start") if name in app}
     tree = f"tree {replica['tree_id'][:12]}" if replica["tree_id"] else ""
     yield _row(
         "replica",

@@ -16,7 +16,7 @@ from codesync.client.results import ClientError, Progress, ProgressCallback
 from codesync.client.session import Session
 from codesync.connection import finish
 from codesync.errors import UserError
-from codesync.protocol import KEPT_STATUSES, Cancel, Code
+from codesync.protocol import KEPT_STATUSES, Cancel, Code, Outcome
 
 GIVE_BACK_SECONDS = 5.0
 UNDO_SECONDS = 60.0  # on replicas the old code has to be stopped and started
@@ -70,7 +70,11 @@ def _what_became(session: Session) -> Progress | None:
     if (error := ended.exception()) is not None:
         undone = isinstance(error, ClientError) and error.code == Code.CANCELLED
         return Progress("cancelled", "", 0, 0) if undone else None
-    outcome = ended.result()
+    return end_of(ended.result())
+
+
+def end_of(outcome: Outcome) -> Progress | None:
+    """What a cancellation that comes too late is told of a push, None where that is not known."""
     if outcome.status in (*KEPT_STATUSES, "partial"):
         return Progress("kept", "", max((report.generation for report in outcome.replicas), default=0), 0)
     return Progress("cancelled", "", 0, 0) if outcome.status == "rolled_back" else None

@@ -13,20 +13,23 @@ import asyncio
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import BinaryIO, cast
 
-from codesync.client.lease import lease
+from codesync.client.lease import end_of, lease
 from codesync.client.results import (
+    NO_CHANGES_NOT_WELL,
     ByteCounts,
     ClientError,
     FileCounts,
     ProgressCallback,
     PushResult,
+    checked_description,
     crashes,
+    not_well,
 )
 from codesync.client.results import Progress as ClientProgress
 from codesync.client.session import Session, no_replica, persistently
@@ -89,12 +92,16 @@ class Pusher:
         self._targets: dict[TreeRef, ReplicaTree] = {}
         self._own_id = push_id is None
         self._begun = False  # the proxy may know of it
+        self._ill = ""  # what is not healthy there already
+        self._outcome: Outcome | None = None
         self._scanned: asyncio.Task[None] | None = None
         self._summary: asyncio.Task[str] | None = None
         self._result = PushResult(push_id or new_push_id(), settings.app_id, settings.deployment_id, "failed")
 
     async def run(self) -> PushResult:
         """Push. Raises UserError: one line that says what to do."""
+        description = checked_description(self._options.description)
+        self._options = replace(self._options, description=description)
         try:
             result = await self._rounds()
             result.diff = await self._summarised()
@@ -102,6 +109,8 @@ class Pusher:
         except asyncio.CancelledError:
             if not self._begun:
                 self._progress(ClientProgress("cancelled", "", 0, 0))
+            elif self._outcome is not None and (end := end_of(self._outcome)) is not None:
+                self._progress(end)
             raise
         finally:
             if self._summary is not None:
@@ -134,7 +143,7 @@ class Pusher:
     async def _converse(self, session: Session) -> PushResult:
         assert self._scanned is not None, "begun with the round"
         await asyncio.shield(self._scanned)
-        self._result.crashed_after = crashes(session.deployment)
+        self._see(session.deployment)
         if self._options.dry_run:
             plans = await self._plans(session, session.deployment)
             return self._end("planned" if any(not p.is_empty for p in plans.values()) else "no_changes")
@@ -150,7 +159,7 @@ class Pusher:
             granted = await session.wait(session.granted, "lease on the deployment")
             if isinstance(granted, Outcome):  # decided, or being decided, while we were away
                 return self._finish(granted)
-            self._result.crashed_after = crashes(granted.deployment)
+            self._see(granted.deployment)
             plans = await self._plans(session, granted.deployment)
             if all(p.is_empty for p in plans.values()):
                 held.no_changes = True
@@ -161,7 +170,12 @@ class Pusher:
             held.sent = True
             self._summarised()
             hooks = [hook for batch in batches for hook in batch.ref.hooks]
-            return self._finish(await session.wait(session.ended, "outcome", hooks=hooks))
+            return self._finish(await session.wait(session.ended, "outcome", hooks=hooks), hooks)
+
+    def _see(self, deployment: DeploymentState) -> None:
+        """How the application is before the push."""
+        self._result.crashed_after = crashes(deployment)
+        self._ill = not_well(deployment)
 
     # --- on this machine -------------------------------------------------------------------------------------
 
@@ -271,10 +285,12 @@ class Pusher:
 
     def _end(self, status: str) -> PushResult:
         self._result.status = status  # type: ignore[assignment]
-        return self._result.advise()
+        ill = self._ill and status == "no_changes" and not self._result.crashed_after
+        return self._result.advise(advice=NO_CHANGES_NOT_WELL.format(what=self._ill) if ill else "")
 
-    def _finish(self, outcome: Outcome) -> PushResult:
-        result = self._result.finish(outcome)
+    def _finish(self, outcome: Outcome, hooks: Sequence[Hook] = ()) -> PushResult:
+        self._outcome = outcome
+        result = self._result.finish(outcome, hooks)
         if result.ok:
             for tree in self._targets.values():
                 self._known.add(tree)

@@ -38,6 +38,13 @@ class Record:
             raise ValueError(f"{name} is {value[:40]!r}")
         return value
 
+    def flag(self, name: str, *, default: bool) -> bool:
+        """True or false."""
+        value = self._value.get(name, default)
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is neither true nor false")
+        return value
+
     def count(self, name: str) -> int:
         """A whole number from 0 to 2^53, 0 where it is missing."""
         return _count(name, self._value.get(name, 0))

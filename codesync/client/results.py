@@ -6,20 +6,31 @@ NEXT_STEPS or what stands below them, then what hooks and crashes add.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from codesync.delta import Difference, Kind, Manifest
 from codesync.errors import UserError
 from codesync.plan import Plan, show
-from codesync.protocol import Crash, DeploymentState, HookReport, Outcome, ReplicaReport
+from codesync.protocol import (
+    GENERATION_0,
+    MAX_TEXT,
+    Crash,
+    DeploymentState,
+    Hook,
+    HookReport,
+    Outcome,
+    ReplicaReport,
+    is_id,
+)
 
 PushStatus = Literal[
     "no_changes", "planned", "healthy", "running", "stored", "rolled_back", "partial", "failed"
 ]
 DONE = frozenset({"no_changes", "planned", "healthy", "running", "stored"})
 _NOT_WELL = frozenset({"rolled_back", "failed", "unhealthy"})
+_APP_IS_WELL = frozenset({"healthy", "running"})  # what a launcher calls its application then
 
 NEXT_STEPS: dict[str, str] = {
     "no_changes": "Nothing to do: the deployment already has this tree.",
@@ -35,14 +46,18 @@ NEXT_STEPS: dict[str, str] = {
 NOT_JUDGED = "Nothing of this push was kept, and its code was not at fault; push again."
 NOT_RUN = "The application is on its last good code, and this push's never ran; put right what the reason says and push again."
 HOOK_FAILED = "The application is back on its last good code; read output in the replica's hooks, mend it and push again."
+NOT_BACK = "The code before it is back, and is not well either; read app_logs, put right what the reason says and push again."
 UNHEALTHY = "The new code stays in place although it is not healthy (--on-failure keep); read log_tail, mend the code and push again, or roll back."
 NOT_KNOWN = "What became of the push is not known: see status, then push again."
 NO_CHANGES_CRASHED = "The deployment already has this tree; mend the code and push again, or roll back."
+NO_CHANGES_NOT_WELL = "The deployment already has this tree, but its application is not healthy ({what}); where that lasts, read app_logs, mend the code and push again, or roll back."
 # after it
 LATE_HOOK_FAILED = (
     "After it was healthy the hook {run!r} failed: {how}; its output is in the replica's hooks."
 )
+HOOKS_LATER = "Hooks before the start that it calls for run with that start; others do not run."
 CRASHED = "After push {push_id} the application crashed {after_s:.1f} s after its start; its log is in crashed_after."
+CRASHED_IMAGE = "The image's own code crashed {after_s:.1f} s after its start; its log is in crashed_after."
 
 
 class ClientError(UserError):
@@ -152,7 +167,8 @@ class HookResult:
 class CrashedAfter:
     """The application ended by itself soon after push `push_id` was kept, `after_s` seconds after its start.
 
-    `exit_code` is negative for a signal; `restarts`: how often it was started since.
+    `push_id` is "" for the image's own code. `exit_code` is negative for a signal; `restarts`: how often it was started
+    since.
     """
 
     replica: str
@@ -167,12 +183,46 @@ class CrashedAfter:
         """Take over what a replica tells."""
         code = _exit_code(crash.exit_code, crash.signal)
         seconds = round(crash.after_ms / 1000, 3)
-        return cls(replica, crash.push_id, seconds, code, crash.restarts, list(crash.log_tail))
+        push_id = "" if crash.push_id == GENERATION_0 else crash.push_id
+        return cls(replica, push_id, seconds, code, crash.restarts, list(crash.log_tail))
+
+    def told(self, after_push: str, of_image: str) -> str:
+        """Return the sentence of the two that fits, filled in."""
+        return (after_push if self.push_id else of_image).format(push_id=self.push_id, after_s=self.after_s)
 
 
 def crashes(deployment: DeploymentState) -> list[CrashedAfter]:
     """Return what the replicas tell of an application that crashed after the last push."""
     return [CrashedAfter.of(state.id, state.crash) for state in deployment.replicas if state.crash]
+
+
+def not_well(deployment: DeploymentState) -> str:
+    """Return which replica's application is not healthy although no push is on trial there, "" where there is none.
+
+    It may be starting. Where there is no launcher nothing is known.
+    """
+    for state in deployment.replicas:
+        app = state.app.get("state")
+        if state.launcher == "ready" and state.trial is None and app and app not in _APP_IS_WELL:
+            return f"replica {state.id}: {app}"
+    return ""
+
+
+def checked_push_id(push_id: str) -> str:
+    """Return a push_id that a caller names, as it is. Raises ClientError."""
+    if not is_id(push_id):
+        raise ClientError(f"{push_id[:140]!r} is no push_id; history lists them", code="unknown_push")
+    return push_id
+
+
+def checked_description(description: str) -> str:
+    """Return what a caller says of a push, fit to be sent. Raises ClientError."""
+    if len(description) > MAX_TEXT:
+        message = (
+            f"the description has {len(description)} characters, more than {MAX_TEXT}; say it in a sentence"
+        )
+        raise ClientError(message, code="too_large")
+    return description.encode("utf-8", "replace").decode()  # an argument that was no UTF-8
 
 
 def _exit_code(code: int | None, signal: int | None) -> int | None:
@@ -183,7 +233,8 @@ def _exit_code(code: int | None, signal: int | None) -> int | None:
 class ReplicaResult:
     """What the push did on one replica. `exit_code` is negative for a signal, None while the application runs.
 
-    `pid` is that of the process that was judged; `healthy_ms` from its start until it was healthy.
+    `pid` is that of the process that was judged; `healthy_ms` from its start until it was healthy. `back` is False where the
+    code before the push has been put back and is not well either.
     """
 
     id: str
@@ -195,6 +246,7 @@ class ReplicaResult:
     pid: int | None = None
     healthy_ms: int | None = None
     hooks: list[HookResult] = field(default_factory=list)
+    back: bool = True
 
     @classmethod
     def of(cls, report: ReplicaReport) -> ReplicaResult:
@@ -209,6 +261,7 @@ class ReplicaResult:
             pid=report.pid,
             healthy_ms=report.healthy_ms,
             hooks=[HookResult.of(hook) for hook in report.hooks],
+            back=report.back,
         )
 
 
@@ -235,8 +288,8 @@ class PushResult:
         """Whether the deployment is, or in a dry run would be, as asked."""
         return self.status in DONE
 
-    def finish(self, outcome: Outcome) -> PushResult:
-        """Fill in what the replicas say."""
+    def finish(self, outcome: Outcome, hooks: Sequence[Hook] = ()) -> PushResult:
+        """Fill in what the replicas say; `hooks` are those that were sent."""
         unhealthy = outcome.status == "unhealthy"  # kept, but not what was asked for
         self.status = "failed" if unhealthy else outcome.status  # type: ignore[assignment]
         self.replicas = [ReplicaResult.of(report) for report in outcome.replicas]
@@ -244,6 +297,8 @@ class PushResult:
         self.files.drift = sorted({show(path) for report in outcome.replicas for path in report.drift})
         self._time([report.timings_ms for report in outcome.replicas])
         advice = UNHEALTHY if unhealthy else self._advice(tried=any(r.timings_ms for r in outcome.replicas))
+        if self.status == "stored" and hooks:
+            advice = f"{advice} {HOOKS_LATER}"
         reasons = [replica.reason for replica in self.replicas if replica.status in _NOT_WELL]
         return self.advise(
             outcome.error.message if outcome.error else next(filter(None, reasons), ""), advice
@@ -262,6 +317,8 @@ class PushResult:
             return NOT_KNOWN
         if self.status != "rolled_back":
             return NEXT_STEPS[self.status]
+        if not all(replica.back for replica in self.replicas if replica.status == "rolled_back"):
+            return NOT_BACK
         if any(hook.failed and hook.moment != "after_healthy" for hook in self._hooks):
             return HOOK_FAILED
         if any(replica.pid is not None for replica in self.replicas):
@@ -281,7 +338,7 @@ class PushResult:
         late = [hook for hook in self._hooks if hook.failed and hook.moment == "after_healthy"]
         more = [LATE_HOOK_FAILED.format(run=hook.run, how=hook.how) for hook in late[:1]]
         if crash is not None:
-            more.append(CRASHED.format(push_id=crash.push_id, after_s=crash.after_s))
+            more.append(crash.told(CRASHED, CRASHED_IMAGE))
         end = "" if not reason or reason.endswith((".", "?", "!")) else "."
         self.next_step = " ".join(filter(None, [reason + end, advice, *more]))
         return self

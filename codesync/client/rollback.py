@@ -9,9 +9,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from codesync.client.lease import lease
+from codesync.client.lease import end_of, lease
 from codesync.client.push import new_push_id
-from codesync.client.results import ClientError, FileCounts, ProgressCallback, PushResult, crashes
+from codesync.client.results import (
+    ClientError,
+    FileCounts,
+    ProgressCallback,
+    PushResult,
+    checked_description,
+    checked_push_id,
+    crashes,
+)
 from codesync.client.results import Progress as ClientProgress
 from codesync.client.session import Session, asking, persistently
 from codesync.client.trees import KnownTrees, decode_tree
@@ -25,16 +33,21 @@ LOOK_SECONDS = 5.0
 
 
 class Rollbacker:
-    """One rollback, to the tree that the push `to` left, "" for the one before the present; `run` it once."""
+    """One rollback, to the tree that the push `to` left, "" for the one before the present; `run` it once.
+
+    Raises ClientError where `to` or the description cannot be sent.
+    """
 
     def __init__(
         self, settings: Settings, to: str, description: str, progress: ProgressCallback | None
     ) -> None:
+        to = checked_push_id(to) if to else ""
         self._settings = settings
         self._progress = progress or (lambda _: None)
         self._known = KnownTrees(f"{settings.cache_dir}/trees")
         self._bases: dict[TreeRef, ReplicaTree] = {}
         self._begun = False
+        self._outcome: Outcome | None = None
         self._result = PushResult(
             new_push_id(), settings.app_id, settings.deployment_id, "failed", restores=to
         )
@@ -42,7 +55,7 @@ class Rollbacker:
             push_id=self._result.push_id,
             to=to,
             source=settings.source,
-            description=description,
+            description=checked_description(description),
             hooks=settings.hooks,
         )
 
@@ -50,15 +63,17 @@ class Rollbacker:
         """Roll back. Raises UserError: one line that says what to do."""
         try:
             outcome = await persistently(self._settings, self._relay, self._converse)
+            if outcome.status in (*KEPT_STATUSES, "partial"):
+                with suppress(ClientError, TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS), asking(self._settings) as session:
+                        await self._look_back(session)
         except asyncio.CancelledError:
             if not self._begun:
                 self._progress(ClientProgress("cancelled", "", 0, 0))
+            elif self._outcome is not None and (end := end_of(self._outcome)) is not None:
+                self._progress(end)
             raise
-        if outcome.status in (*KEPT_STATUSES, "partial"):
-            with suppress(ClientError, TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS), asking(self._settings) as session:
-                    await self._look_back(session)
-        return self._result.finish(outcome)
+        return self._result.finish(outcome, self._words.hooks)
 
     async def _converse(self, session: Session) -> Outcome:
         self._result.crashed_after = crashes(session.deployment)
@@ -68,7 +83,9 @@ class Rollbacker:
         async with lease(session, self._words.push_id, self._progress) as held:
             held.sent = True
             await session.send(self._words)
-            return await session.wait(session.ended, "outcome of the rollback", hooks=self._words.hooks)
+            words = self._words
+            self._outcome = await session.wait(session.ended, "outcome of the rollback", hooks=words.hooks)
+            return self._outcome
 
     async def _remember(self, session: Session, deployment: DeploymentState) -> None:
         """The trees that replicas have now: afterwards nobody can be asked for them."""

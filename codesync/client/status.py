@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from codesync.client.results import CrashedAfter
+from codesync.client.results import CrashedAfter, not_well
 from codesync.protocol import GENERATION_0, Busy, DeploymentState, HistoryEntry, ReplicaState
 
 STATUS_STEPS: dict[str, str] = {
     "no_replica": "No sidecar is connected: start it beside the application, or check app_id and deployment_id.",
     "busy": "Push {push_id} by {source} is under way.",
     "crashed": "After push {push_id} the application crashed {after_s:.1f} s after its start; read log_tail in crashed_after, mend the code and push again, or roll back.",
+    "crashed_image": "The image's own code crashed {after_s:.1f} s after its start; read log_tail in crashed_after, mend the code and push.",
+    "not_well": "The application is not healthy ({what}); where that lasts, read app_logs, mend the code and push again, or roll back.",
     "no_launcher": "Push changes; where no launcher is connected they are stored until the application's container starts.",
     "ready": "Push changes.",
 }
@@ -105,7 +107,7 @@ class StatusResult:
             if last
             else None,
             busy={"push_id": busy.push_id, "source": busy.source, "since": busy.since} if busy else None,
-            next_step=_status_advice(replicas, busy),
+            next_step=_status_advice(replicas, busy, not_well(deployment)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,14 +115,16 @@ class StatusResult:
         return asdict(self)
 
 
-def _status_advice(replicas: list[ReplicaStatus], busy: Busy | None) -> str:
+def _status_advice(replicas: list[ReplicaStatus], busy: Busy | None, ill: str) -> str:
     if not replicas:
         return STATUS_STEPS["no_replica"]
     if busy:
         return STATUS_STEPS["busy"].format(push_id=busy.push_id, source=busy.source or "somebody")
     crash = next((replica.crashed_after for replica in replicas if replica.crashed_after), None)
     if crash is not None:
-        return STATUS_STEPS["crashed"].format(push_id=crash.push_id, after_s=crash.after_s)
+        return crash.told(STATUS_STEPS["crashed"], STATUS_STEPS["crashed_image"])
+    if ill:
+        return STATUS_STEPS["not_well"].format(what=ill)
     if any(replica.launcher == "absent" for replica in replicas):
         return STATUS_STEPS["no_launcher"]
     return STATUS_STEPS["ready"]

@@ -140,7 +140,8 @@ class ReplicaState:
 class ReplicaReport:
     """What a push did on one replica. `drift` are paths, `timings_ms` whole milliseconds by step.
 
-    `pid` is that of the process that was judged, `healthy_ms` how long after its start it was healthy.
+    `pid` is that of the process that was judged, `healthy_ms` how long after its start it was healthy. `back`: the code
+    before the push serves again, or was never stopped.
     """
 
     id: Id
@@ -154,6 +155,7 @@ class ReplicaReport:
     drift: tuple[Path, ...] = ()
     timings_ms: Mapping[str, int] = field(default_factory=dict)
     hooks: tuple[HookReport, ...] = ()
+    back: bool = True
     reason: Text = ""
 
 

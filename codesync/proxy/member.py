@@ -135,7 +135,7 @@ def merged(verdict: ReplicaReport | None, undone: ReplicaReport) -> ReplicaRepor
     if verdict is None or (verdict.status in KEPT_STATUSES and verdict.status != "unhealthy"):
         return undone
     if undone.status == "failed":
-        return replace(verdict, status="failed", reason=undone.reason)
+        return replace(verdict, status="failed", reason=undone.reason, back=undone.back)
     if verdict.status == "unhealthy":  # it would have been kept all the same
-        return replace(verdict, status=undone.status, generation=undone.generation)
+        return replace(verdict, status=undone.status, generation=undone.generation, back=undone.back)
     return verdict

@@ -112,6 +112,14 @@ class Agent:
         self.chain.wait("the crash to be told", told)
         yield
 
+    @contextmanager
+    def kept_unhealthy(self) -> Iterator[None]:
+        """Code that runs, is not healthy, and was kept all the same."""
+        self.edit(healthy=False)
+        with self.launcher("--on-failure", "keep", "--health-timeout", "1"):
+            assert self.push().word == "failed"
+            yield
+
     def elsewhere(self, **settings: str) -> None:
         """Other settings, until the end of the case."""
         for name, value in settings.items():

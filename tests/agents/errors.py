@@ -82,6 +82,11 @@ def _(agent: Agent) -> Answer:
     return agent.call("rollback", push_id="never-pushed")
 
 
+@case("rollback to no push_id")
+def _(agent: Agent) -> Answer:
+    return agent.call("rollback", push_id="the one before")
+
+
 @case("logs of a replica without a launcher")
 def _(agent: Agent) -> Answer:
     (replica,) = agent.chain.status().replicas
@@ -208,6 +213,11 @@ def _(agent: Agent) -> Answer:
 @case("an argument is missing or of the wrong kind")
 def _(agent: Agent) -> Answer:
     return agent.call("push_changes")
+
+
+@case("a description without end")
+def _(agent: Agent) -> Answer:
+    return agent.push(change_description="a change " * 10_000)
 
 
 @case("a tool that is none")

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from codesync.client import StatusResult
+from codesync.protocol import Crash, DeploymentState, ReplicaState, TreeRef
 from tests.agents.agent import Agent, Answer, case
 
 
@@ -31,6 +33,20 @@ def _(agent: Agent) -> Answer:
         answer = agent.call("status")
         assert agent.last["replicas"][0]["crashed_after"]["exit_code"] == 7
         return answer
+
+
+@case("the image's own code crashed, and nobody has pushed since")
+def _(agent: Agent) -> Answer:
+    crash = Crash(push_id="", at=1.0, after_ms=1500, exit_code=3)
+    state = ReplicaState(id="one", tree=TreeRef("0" * 64, "0" * 64), launcher="ready", crash=crash)
+    deployment = DeploymentState(app_id="shop", deployment_id="test", replicas=(state,))
+    return Answer("status", StatusResult.of(deployment, "ws://h").next_step)
+
+
+@case("it is kept, and not healthy")
+def _(agent: Agent) -> Answer:
+    with agent.kept_unhealthy():
+        return agent.call("status")
 
 
 @case("nobody serves it")

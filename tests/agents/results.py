@@ -3,8 +3,8 @@
 import asyncio
 import shutil
 
-from codesync.client import ClientError, Progress, ProgressCallback, PushResult
-from codesync.protocol import Failure, Outcome, ReplicaReport
+from codesync.client import ClientError, CrashedAfter, Progress, ProgressCallback, PushResult
+from codesync.protocol import Crash, Failure, Outcome, ReplicaReport
 from tests.agents.agent import Agent, Answer, case
 from tests.test_mcp_calls import Bench, Push, Work, given_up, next_step, undone
 
@@ -12,6 +12,12 @@ from tests.test_mcp_calls import Bench, Push, Work, given_up, next_step, undone
 @case("nothing differs")
 def _(agent: Agent) -> Answer:
     return agent.push()
+
+
+@case("nothing differs, and it is not healthy")
+def _(agent: Agent) -> Answer:
+    with agent.kept_unhealthy():
+        return agent.push()
 
 
 @case("dry run")
@@ -35,6 +41,14 @@ def _(agent: Agent) -> Answer:
 
 @case("no launcher")
 def _(agent: Agent) -> Answer:
+    agent.edit()
+    with agent.launcher(running=False):
+        return agent.push()
+
+
+@case("no launcher, and there are hooks")
+def _(agent: Agent) -> Answer:
+    agent.hooks('[{"when": "content.py", "run": "true", "before": "start"}]')
     agent.edit()
     with agent.launcher(running=False):
         return agent.push()
@@ -131,6 +145,23 @@ def _(agent: Agent) -> Answer:
     error = Failure(code="stage_failed", message="replica one could not stage: no space left on the volume")
     report = ReplicaReport(id="one", status="failed", reason="no space left on the volume")
     return _ended(Outcome(push_id="p", status="failed", replicas=(report,), error=error))
+
+
+@case("the code before it is not well either")
+def _(agent: Agent) -> Answer:
+    reason = "the application ended with exit status 1 before it was healthy"
+    report = ReplicaReport(id="one", status="rolled_back", pid=7, back=False, reason=reason)
+    return _ended(Outcome(push_id="p", status="rolled_back", replicas=(report,)))
+
+
+@case("the image's own code crashed")
+def _(agent: Agent) -> Answer:
+    result = PushResult("p", "shop", "test", "failed")
+    result.crashed_after = [CrashedAfter.of("one", Crash(push_id="", at=1.0, after_ms=1500))]
+    result.finish(
+        Outcome(push_id="p", status="healthy", replicas=(ReplicaReport(id="one", status="healthy"),))
+    )
+    return Answer(result.status, result.next_step)
 
 
 @case("replicas differ")

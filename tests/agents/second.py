@@ -99,6 +99,21 @@ def _(agent: Agent) -> Answer:
     return from_replica(agent, is_empty, "app_logs")
 
 
+@case("nothing is remembered of the push")
+def _(agent: Agent) -> Answer:
+    async def forgets(peer: Peer) -> None:
+        asked = await peer.hear(GetLogs)
+        line = b'{"at": 1, "stream": "stdout", "push_id": "p", "text": "a line"}\n'
+        data = b'{"known": false}\n' + line
+        await peer.say(ProtocolAnswer(request=asked.request, data=data, last=True))
+        await peer.websocket.wait_closed()
+
+    answer = from_replica(agent, forgets, "app_logs", since_push="p9")
+    assert agent.last["replicas"][0]["lines"] == ["a line"]
+    assert agent.last["replicas"][0]["reason"].startswith("replica one remembers nothing of push p9")
+    return answer
+
+
 @case("the files change all the time")
 def _(agent: Agent) -> Answer:
     """What was scanned is another file as soon as the push has begun, each time."""
@@ -127,12 +142,12 @@ def _(agent: Agent) -> Answer:
     return asyncio.run(push())
 
 
-def from_replica(agent: Agent, script: Script, tool: str) -> Answer:
+def from_replica(agent: Agent, script: Script, tool: str, **arguments: str) -> Answer:
     """Ask a proxy and a replica that say what `script` does."""
 
     async def ask() -> Answer:
         async with fake_proxy(script, tree=tree_at(agent.chain.source)) as fake:
             agent.elsewhere(proxy_url=f"http://127.0.0.1:{fake.port}")
-            return await agent.call_async(tool)
+            return await agent.call_async(tool, **arguments)
 
     return asyncio.run(ask())

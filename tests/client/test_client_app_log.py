@@ -21,7 +21,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections are taken up again without a pause."""
+    """Connections are taken up again without a pause, and no replica is looked for unless a test wants it."""
+    monkeypatch.setattr("codesync.client.app_log.LOOK_SECONDS", 60.0)
     monkeypatch.setattr("codesync.client.app_log.backoff", lambda: iter(lambda: 0.0, None))
 
 
@@ -69,7 +70,19 @@ async def test_the_last_lines_of_every_replica_are_asked_for(tmp_path: Path) -> 
     }
 
 
-@pytest.mark.parametrize(("data", "step"), [(log((1.0, "x")), "some"), (b"", "none")])
+UNKNOWN = b'{"known": false}\n'
+
+
+@pytest.mark.parametrize(
+    ("data", "step"),
+    [
+        (log((1.0, "x")), "some"),
+        (log((1.0, "x"), stream="stderr"), "some"),
+        (log((1.0, "the application is started"), stream="codesync"), "none"),
+        (b"", "none"),
+    ],
+    ids=["stdout", "stderr", "launcher", "nothing"],
+)
 async def test_one_replica_may_be_named(tmp_path: Path, data: bytes, step: str) -> None:
     async def script(peer: Peer) -> None:
         asked = await peer.hear(GetLogs)
@@ -81,6 +94,22 @@ async def test_one_replica_may_be_named(tmp_path: Path, data: bytes, step: str) 
         found = await client.logs(fake.settings(tmp_path), replica="two")
     assert [replica.id for replica in found.replicas] == ["two"]
     assert found.next_step == LOGS_STEPS[step]
+
+
+NOT_REMEMBERED = "replica one remembers nothing of push p9; these are the last lines there are"
+
+
+async def test_a_push_that_nothing_is_remembered_of_is_the_reason_beside_the_lines(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        asked = await peer.hear(GetLogs)
+        await answer(peer, asked.request, UNKNOWN + log((1.0, "a")))
+        await peer.websocket.wait_closed()
+
+    async with fake_proxy(script, states=states("one")) as fake:
+        found = await client.logs(fake.settings(tmp_path), since_push="p9")
+    (replica,) = found.replicas
+    assert (replica.lines, replica.reason) == (["a"], NOT_REMEMBERED)
+    assert found.next_step == LOGS_STEPS["unknown"]
 
 
 async def waits(peer: Peer) -> None:
@@ -137,9 +166,10 @@ async def test_the_error_of_the_only_one_that_was_asked_is_raised(tmp_path: Path
         b'{"at": 1, "stream": "elsewhere", "text": ""}',
         b'{"at": 1, "text": ""}',
         b'{"at": 1, "stream": "stdout", "text": 3}',
+        b'{"known": "no"}',
         b'{"at": 1, "stream": "stdout", "text": "' + b"x" * 70_000 + b'"}',
     ],
-    ids=range(11),
+    ids=range(12),
 )
 async def test_what_is_no_log_is_refused_in_one_line(data: bytes) -> None:
     with pytest.raises(ClientError, match="the log of replica one cannot be read") as caught:
@@ -169,11 +199,13 @@ async def test_a_log_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest
 async def followed(
     fake: Fake, directory: Path, count: int, **question: Any
 ) -> tuple[list[LogLine], list[str]]:
-    """The first so many lines, and why connections were lost meanwhile."""
+    """The first so many lines, and what was told beside them."""
     lost: list[str] = []
     lines: list[LogLine] = []
     async with asyncio.timeout(10):
-        found = follow_logs(fake.settings(directory), on_lost=lost.append, **question)
+        found = follow_logs(
+            fake.settings(directory), **({"on_lost": lost.append, "on_remark": lost.append} | question)
+        )
         async with aclosing(found) as heard:
             async for line in heard:
                 lines.append(line)
@@ -313,3 +345,12 @@ async def test_a_follower_who_reads_slowly_loses_nothing(
     async with fake_proxy(script, states=states("one")) as fake:
         lines, _ = await followed(fake, tmp_path, 100)
     assert [line.text for line in lines] == [str(number) for number in range(100)]
+
+
+async def test_a_push_that_nothing_is_remembered_of_is_told_beside_the_lines_once(tmp_path: Path) -> None:
+    first = tells(b"", UNKNOWN + log((1.0, "a")), then=launcher_lost)
+    again = tells(UNKNOWN + log((1.0, "a")), log((2.0, "b")), asks=10_000)
+    async with fake_proxy(first, again, states=states("one")) as fake:
+        lines, told = await followed(fake, tmp_path, 2, since_push="p9")
+    assert [line.text for line in lines] == ["a", "b"]
+    assert told == [NOT_REMEMBERED, "replica one did not tell its log: it restarts"]

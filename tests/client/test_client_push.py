@@ -1,13 +1,16 @@
 """A push against a proxy that does what a real one rarely does: guards hold, leases are given back, nothing is left."""
 
+import asyncio
+import os
 import secrets
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from codesync.client import NEXT_STEPS, ClientError, lease
-from codesync.client.results import CRASHED, NO_CHANGES_CRASHED
+from codesync import client
+from codesync.client import NEXT_STEPS, ClientError, Progress, lease
+from codesync.client.results import CRASHED, HOOKS_LATER, NO_CHANGES_CRASHED, NO_CHANGES_NOT_WELL
 from codesync.plan import GuardError
 from codesync.protocol import (
     Begin,
@@ -22,7 +25,7 @@ from codesync.protocol import (
     ReplicaState,
     TreeRef,
 )
-from tests.client.fake import accept, agree_to_cancel, fake_proxy, fill, push, tree_at
+from tests.client.fake import Fake, accept, agree_to_cancel, fake_proxy, fill, push, tree_at
 from tests.proxy.loopback import Peer
 
 pytestmark = pytest.mark.anyio
@@ -286,3 +289,98 @@ async def test_an_application_that_has_crashed_since_is_told_with_every_result(
     ]
     assert result.next_step.endswith(CRASHED.format(push_id="p7", after_s=3.21))
     assert result.next_step.startswith(NEXT_STEPS["healthy"] if changed else NO_CHANGES_CRASHED)
+
+
+async def test_the_same_tree_again_is_not_enough_where_the_application_is_not_healthy(tmp_path: Path) -> None:
+    fill(tmp_path / "source", 2)
+    replica = tree_at(tmp_path / "source")
+
+    async def refuse_quietly(peer: Peer) -> None:
+        begin = await fake.grant(peer)
+        await fake.describe(peer)
+        await agree_to_cancel(peer, begin.push_id)
+
+    state = ReplicaState(
+        id="one", tree=TreeRef(*replica.ids), launcher="ready", app={"state": "starting", "pid": 7}
+    )
+    async with fake_proxy(refuse_quietly, tree=replica, states=(state,)) as fake:
+        result = await push(fake, tmp_path)
+    assert result.status == "no_changes"
+    assert result.next_step == NO_CHANGES_NOT_WELL.format(what="replica one: starting")
+
+
+async def stores(fake: Fake, peer: Peer) -> None:
+    """A whole push to a replica without a launcher."""
+    begin = await fake.grant(peer)
+    await fake.describe(peer)
+    await peer.hear(Push)
+    await peer.hear_batch()
+    report = ReplicaReport(id="one", status="stored", generation=1)
+    await peer.say(Outcome(push_id=begin.push_id, status="stored", replicas=(report,)))
+
+
+@pytest.mark.parametrize(("when", "more"), [("*.py", ""), ("*.txt", f" {HOOKS_LATER}")])
+async def test_hooks_that_a_stored_push_calls_for_are_told_to_be_due(
+    tmp_path: Path, when: str, more: str
+) -> None:
+    fill(tmp_path / "source", 1)
+    replica = tree_at(tmp_path / "source")
+    (tmp_path / "source" / "0.txt").write_text("changed")
+
+    async def script(peer: Peer) -> None:
+        await stores(fake, peer)
+
+    async with fake_proxy(script, tree=replica) as fake:
+        assert (await push(fake, tmp_path, None, hook(when))).next_step == NEXT_STEPS["stored"] + more
+
+
+async def test_a_description_that_is_too_long_is_refused_before_anything_else(tmp_path: Path) -> None:
+    async with fake_proxy(tree=None) as fake:
+        words = "the description has 65537 characters, more than 65536; say it in a sentence"
+        with pytest.raises(ClientError, match=words) as caught:
+            await client.push(fake.settings(tmp_path), description="x" * 65537)
+    assert caught.value.code == "too_large"
+
+
+async def test_a_description_that_is_no_utf8_is_sent_as_far_as_it_is(tmp_path: Path) -> None:
+    fill(tmp_path / "source", 1)
+    replica = tree_at(tmp_path / "source")
+    begun: list[Begin] = []
+
+    async def script(peer: Peer) -> None:
+        begun.append(await fake.grant(peer))
+        await fake.describe(peer)
+        await agree_to_cancel(peer, begun[0].push_id)
+
+    async with fake_proxy(script, tree=replica) as fake, asyncio.timeout(20):
+        await client.push(fake.settings(tmp_path), description="caf\udce9")
+    assert begun[0].description == "caf?"
+
+
+async def test_a_push_that_is_cancelled_after_its_outcome_is_told_to_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "source", 1)
+    replica = tree_at(tmp_path / "source")
+    (tmp_path / "source" / "0.txt").write_text("changed")
+    told: list[Progress] = []
+    (tmp_path / "source" / ".git").mkdir()
+    (tmp_path / "bin").mkdir()
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "bin" / "git").write_text(f"#!/bin/sh\nread line < {fifo}\n")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+
+    async def script(peer: Peer) -> None:
+        await accept(fake, peer)
+
+    async with fake_proxy(script, tree=replica) as fake:
+        call = client.push(fake.settings(tmp_path), description="x", progress=told.append)
+        task = asyncio.create_task(call)
+        await fake.all_ended(1)
+        with await asyncio.to_thread(fifo.open, "w"):  # git has been asked, and is not done
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(asyncio.shield(task), 10)
+    assert told[-1] == Progress("kept", "", 1, 0)

@@ -7,10 +7,13 @@ import pytest
 from codesync.client import NEXT_STEPS, STATUS_STEPS, CrashedAfter, PushResult, StatusResult
 from codesync.client.results import (
     CRASHED,
+    CRASHED_IMAGE,
     DONE,
     HOOK_FAILED,
+    HOOKS_LATER,
     LATE_HOOK_FAILED,
     NO_CHANGES_CRASHED,
+    NOT_BACK,
     NOT_JUDGED,
     NOT_KNOWN,
     NOT_RUN,
@@ -22,11 +25,13 @@ from codesync.protocol import (
     Crash,
     DeploymentState,
     Failure,
+    Hook,
     HookReport,
     Outcome,
     ReplicaReport,
     ReplicaState,
     TreeRef,
+    Trial,
 )
 
 TREE = TreeRef("0" * 64, "1" * 64)
@@ -80,6 +85,7 @@ def test_a_replicas_report_is_taken_over_whole() -> None:
                         "reason": "",
                     }
                 ],
+                "back": True,
             }
         ],
         "next_step": NEXT_STEPS["healthy"],
@@ -121,6 +127,21 @@ OUT_OF_TIME = HookReport(run="warm up", moment="after_healthy", reason="it ran o
             f"the hook pip failed. {HOOK_FAILED}",
         ),
         (
+            finished("rolled_back", report("rolled_back", pid=7, back=False, reason="it ended")),
+            "rolled_back",
+            f"it ended. {NOT_BACK}",
+        ),
+        (
+            finished("rolled_back", report("rolled_back", reason="pip failed", hooks=(FAILING,), back=False)),
+            "rolled_back",
+            f"pip failed. {NOT_BACK}",
+        ),
+        (
+            finished("rolled_back", report("rolled_back"), report("rolled_back", reason="no", back=False)),
+            "rolled_back",
+            f"no. {NOT_BACK}",
+        ),
+        (
             finished("unhealthy", report("unhealthy", reason="no health within 30 s")),
             "failed",
             f"no health within 30 s. {UNHEALTHY}",
@@ -158,6 +179,9 @@ OUT_OF_TIME = HookReport(run="warm up", moment="after_healthy", reason="it ran o
         "not run",
         "not judged",
         "hook",
+        "crash, and the old code is not well",
+        "hook, and the old code is not well",
+        "one of several is not well",
         "kept unhealthy",
         "failed",
         "not known",
@@ -181,11 +205,30 @@ def test_a_crash_after_the_push_before_is_added(status: str, advice: str) -> Non
     assert "push p1 the application crashed 3.2 s after its start" in result.next_step
 
 
+def test_a_crash_of_the_images_own_code_is_called_that() -> None:
+    result = PushResult("p2", "shop", "dev", "healthy")
+    for push_id in ("", "generation-0"):
+        crash = Crash(push_id=push_id, at=9.0, after_ms=1000)
+        result.crashed_after = [CrashedAfter.of("one", crash)]
+        assert result.advise().next_step == f"{NEXT_STEPS['healthy']} {CRASHED_IMAGE.format(after_s=1.0)}"
+
+
+@pytest.mark.parametrize("status", ["stored", "healthy"])
+def test_hooks_of_a_stored_push_are_still_to_run(status: str) -> None:
+    hook = Hook(run="make", moment="before_start", seconds=1.0)
+    outcome = Outcome(push_id="p1", status=status, replicas=(report(status),))
+    result = PushResult("p1", "shop", "dev", "failed").finish(outcome, (hook,))
+    assert result.next_step == NEXT_STEPS[status] + (f" {HOOKS_LATER}" if status == "stored" else "")
+
+
 def state(**fields: object) -> ReplicaState:
     return ReplicaState(id="one", tree=TREE, **({"launcher": "ready"} | fields))  # type: ignore[arg-type]
 
 
 CRASH = Crash(push_id="p1", at=9.0, after_ms=1500, exit_code=3, restarts=4, log_tail=("Traceback",))
+STARTING = {"state": "starting", "pid": 7}
+NOT_WELL = STATUS_STEPS["not_well"].format(what="replica one: starting")
+TRYING = Trial(push_id="p2", phase="trying")
 
 
 @pytest.mark.parametrize(
@@ -196,12 +239,30 @@ CRASH = Crash(push_id="p1", at=9.0, after_ms=1500, exit_code=3, restarts=4, log_
         ((state(launcher="absent"),), None, STATUS_STEPS["no_launcher"]),
         ((state(crash=CRASH),), None, STATUS_STEPS["crashed"].format(push_id="p1", after_s=1.5)),
         (
+            (state(crash=Crash(push_id="", at=9.0, after_ms=1500)),),
+            None,
+            STATUS_STEPS["crashed_image"].format(after_s=1.5),
+        ),
+        ((state(app={"state": "healthy"}), state(app=STARTING)), None, NOT_WELL),
+        ((state(app=STARTING, launcher="absent"),), None, STATUS_STEPS["no_launcher"]),
+        ((state(app=STARTING, trial=TRYING),), None, STATUS_STEPS["ready"]),
+        (
             (state(crash=CRASH),),
             Busy(push_id="p2", source="", since=1.0),
             STATUS_STEPS["busy"].format(push_id="p2", source="somebody"),
         ),
     ],
-    ids=["nobody", "ready", "no launcher", "crashed", "busy"],
+    ids=[
+        "nobody",
+        "ready",
+        "no launcher",
+        "crashed",
+        "the image crashed",
+        "not well",
+        "nobody knows",
+        "trial",
+        "busy",
+    ],
 )
 def test_a_status_says_what_to_do(
     states: tuple[ReplicaState, ...], busy: Busy | None, next_step: str

@@ -211,3 +211,53 @@ async def test_a_rollback_that_is_cancelled_is_undone_or_told_to_be_kept(
         await fake.all_ended(1)
     assert [report.stage for report in told] == ["health", "cancelling", last[0]]
     assert told[-1].done == last[1]
+
+
+@pytest.mark.parametrize(
+    ("push_id", "description", "words", "code"),
+    [
+        ("no no", "", "'no no' is no push_id; history lists them", "unknown_push"),
+        ("..", "", "'..' is no push_id", "unknown_push"),
+        ("x" * 5000, "", "'x+' is no push_id", "unknown_push"),
+        (None, "x" * 65537, "the description has 65537 characters, more than 65536", "too_large"),
+    ],
+)
+async def test_what_cannot_be_asked_for_is_one_line(
+    tmp_path: Path, push_id: str | None, description: str, words: str, code: str
+) -> None:
+    async with fake_proxy() as fake:
+        with pytest.raises(ClientError, match=words) as caught:
+            await client.rollback(fake.settings(tmp_path), push_id=push_id, description=description)
+        assert fake.connections == 0
+    assert caught.value.code == code
+    assert len(str(caught.value)) < 300
+
+
+async def test_one_that_is_cancelled_while_its_numbers_are_looked_up_is_told_to_be_kept(
+    tmp_path: Path,
+) -> None:
+    now, _ = trees(tmp_path)
+    looking = asyncio.Event()
+    told: list[client.Progress] = []
+
+    async def first(peer: Peer) -> None:
+        asked = await peer.hear(GetManifest)
+        await answer(peer, asked.request, encode_tree(now))
+        words = await peer.hear(Rollback)
+        fake.states = (at(now, entry("p1", now), entry(words.push_id, now)),)
+        await peer.say(kept(words.push_id))
+        await peer.websocket.wait_closed()
+
+    async def second(peer: Peer) -> None:
+        looking.set()
+        await peer.websocket.wait_closed()
+
+    states = (replace(at(now), tree=TreeRef("0" * 64, "1" * 64)),)
+    async with fake_proxy(first, second, states=states) as fake:
+        call = client.rollback(fake.settings(tmp_path), progress=told.append)
+        task = asyncio.create_task(call)
+        await asyncio.wait_for(looking.wait(), 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert told[-1] == client.Progress("kept", "", 3, 0)

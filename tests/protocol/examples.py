@@ -137,6 +137,9 @@ HOOKED = ReplicaReport(
         ),
     ),
 )
+NOT_BACK = ReplicaReport(
+    id="shop-1", status="rolled_back", generation=7, pid=4713, exit_code=1, back=False, reason="it ended"
+)
 DEPLOYMENT = DeploymentState(
     app_id="shop",
     deployment_id="dev",
@@ -197,6 +200,7 @@ EXAMPLES: dict[str, Message] = {
     "kept-unhealthy": Kept(push_id="p8", report=UNHEALTHY),
     "outcome-unhealthy": Outcome(push_id="p8", status="unhealthy", replicas=(UNHEALTHY,), tree=NEW),
     "undone": Undone(push_id="p8", report=REPORT),
+    "undone-not_back": Undone(push_id="p8", report=NOT_BACK),
     "failed": Failed(push_id="p8", phase="stage", code="stage_failed", message="no space left on device"),
     "chunk": Chunk(push_id="p8", data=bytes(range(256)), last=False),
     "chunk-ide": Chunk(push_id="p8", data=b"", last=True, batch=1),
