@@ -19,7 +19,7 @@ demo: .venv/installed
 	$(PYTHON) -m codesync.cli demo $(ARGS)
 
 test: .venv/installed-dev
-	timeout --foreground --kill-after=10 300 $(PYTHON) -m pytest -q $(ARGS)
+	timeout --foreground --kill-after=10 300 $(PYTHON) -m pytest -q -n auto --dist loadfile $(ARGS)
 
 acceptance: .venv/installed-dev
 	timeout --foreground --kill-after=10 600 $(PYTHON) -m pytest -q acceptance $(ARGS)
