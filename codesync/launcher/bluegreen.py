@@ -1,87 +1,135 @@
 """Blue-green: each candidate runs from a copy of the tree that is its own, beside the code that serves.
 
 The launcher owns the address that clients use and relays to whichever instance serves. A candidate that fails has touched
-nothing. The application's directory itself follows once nothing of the old code runs any more, so that a start of the
-launcher finds there what is committed, as with every other way.
+nothing. When one is kept, the application's directory follows at once, so that a start of the launcher finds there what is
+committed, as with every other way; the old instance finishes what it has begun in the background, for a bounded time.
 """
 
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from codesync.launcher.changes import Cancelled
+from codesync.launcher.mirror import carry
 from codesync.launcher.place import Place
 from codesync.launcher.ports import free_port
+from codesync.launcher.records import BEFORE_START
 from codesync.launcher.reload import Reload
 from codesync.launcher.roots import Roots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from codesync.launcher.records import Plan
+    from codesync.launcher.records import Applied, Plan
     from codesync.launcher.service import Service
     from codesync.launcher.supervisor import Instance
     from codesync.launcher.tree import Step
-    from codesync.supervise import Process
+    from codesync.supervise import Job, Process
 
 GRACE_SECONDS = 1.0  # beyond the drain's bound, for the relay to say that it is over
-_NEVER = threading.Event()
+MAX_DRAINING = 2  # old instances that finish what they have begun; one more, and the oldest is stopped
+LOOK_SECONDS = 0.05  # between two looks at whether somebody else still needs the spare root
 
 
 class BlueGreen(Reload):
-    """Roots of old instances become the next candidates': only what differs is copied again."""
+    """Roots of old instances become the next candidates': only what differs is copied again.
+
+    The lock is that of the spare root, which is made ready in the background and taken by the next push. Threads wait for
+    it, the consumer never does.
+    """
+
+    halts = False
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._roots = Roots(service.volume.path(""))
-        self._lock = (
-            threading.Lock()
-        )  # of the spare root: made ready in the background, taken by the next push
-        self._is_ready = False
+        self._lock = threading.Lock()
+        self._ready_for: Applied | None = None  # what the spare root is a copy of
+        self._preparing: Job[None] | None = None
         self._root = ""  # of the present candidate
+        self._hooks_make_things = False  # in it
         self._candidate: Instance | None = None
         self._old: Instance | None = None  # what served before the candidate was accepted
+        self._draining: list[Instance] = []
 
     def begin(self) -> None:
         """Have a spare root made, while the application starts."""
-        self._make_ready(self._roots.clear)
+        self._prepare(self._roots.clear)
+
+    @property
+    def old_serves(self) -> bool:
+        """Whether the code from before the present push is the one that serves."""
+        return self._old is None
 
     def directory(self) -> str:
         """The candidate's root."""
         return self._root or self._service.tree.root.path
 
-    # --- the candidate's root --------------------------------------------------------------------------------
+    # --- roots -----------------------------------------------------------------------------------------------
 
-    def _make_ready(self, before: Callable[[], None] = lambda: None) -> None:
+    def _prepare(self, before: Callable[[], None] = lambda: None) -> None:
         """Have a spare root made in the background, after `before`. Who needs it tries again, and says what is wrong."""
 
         def work(cancelled: threading.Event) -> None:
-            with self._lock:
+            with self._hold(cancelled):
                 before()
                 self._refresh(cancelled)
 
-        self._service.loop.run(work, _ignore)
+        self._preparing = self._service.loop.run(work, _ignore)
 
     def _release(self, root: str) -> None:
-        self._make_ready(lambda: self._roots.release(root))
+        """Nothing runs there any more."""
+        if root != self._service.tree.root.path:
+            self._prepare(lambda: self._roots.release(root))
+        else:
+            self._prepare()
+
+    @contextmanager
+    def _hold(self, cancelled: threading.Event) -> Iterator[None]:
+        while not self._lock.acquire(timeout=LOOK_SECONDS):
+            if cancelled.is_set():
+                raise Cancelled
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _refresh(self, cancelled: threading.Event) -> None:
-        if not self._is_ready:
+        applied = self._service.tree.applied
+        if self._ready_for != applied:
             skip = (self._service.volume.identity(),)
+            self._ready_for = None
             self._roots.refresh_spare(self._service.tree.root.path, cancelled, skip)
-            self._is_ready = True
+            self._ready_for = applied
 
     def stage(self, plan: Plan, cancelled: threading.Event) -> Step:
         """Stage it in a copy of the tree."""
-        with self._lock:
+        if self._preparing is not None:
+            self._preparing.cancelled.set()  # what it has done stays done
+        with self._hold(cancelled):
+            self._catch_up(plan, cancelled)
             self._refresh(cancelled)
-            self._is_ready = False
+            self._ready_for = None
             self._root = self._roots.claim(plan.generation)
+        self._hooks_make_things = bool(plan.hooks_at(BEFORE_START))
         try:
             return self._service.tree.stage_plan(plan, cancelled, self._root)
         except BaseException:  # whatever it was: the root is of use for the next one
             self._give_root_back()
             raise
+
+    def _catch_up(self, plan: Plan, cancelled: threading.Event) -> None:
+        """Make good what has failed after the last keep."""
+        target = self._service.tree.target()
+        if target is not None and target.tree_id == plan.base != self._service.tree.applied.tree_id:
+            self._follow(cancelled)
+
+    def _follow(self, cancelled: threading.Event) -> None:
+        step = self._service.tree.stage_committed(self._service.tree.target(), cancelled)
+        if step is not None:
+            step.switch()
 
     def _give_root_back(self) -> None:
         root, self._root = self._root, ""
@@ -94,8 +142,7 @@ class BlueGreen(Reload):
 
     def launch(self, push_id: str) -> Process:
         """Start it on a port of its own."""
-        supervisor = self._service.supervisor
-        self._candidate = supervisor.make(Place(self._root, free_port()))
+        self._candidate = self._service.supervisor.make(Place(self._root, free_port()))
         return self._candidate.start(push_id)
 
     def accept(self) -> None:
@@ -103,40 +150,25 @@ class BlueGreen(Reload):
         assert self._candidate is not None, "launched first"
         self._old, candidate = self._service.supervisor.instance, self._candidate
         self._service.supervisor.serve_by(candidate)
+        self._service.probation.started()
 
     def settle(self) -> None:
-        """Let the old one finish what it has begun, then have the application's directory follow."""
-        old, self._old, self._candidate, self._root = self._old, None, None, ""
-        if old is not None:
-            self._retire(old)
+        """Have the application's directory follow; let the old instance finish what it has begun."""
+        old, self._old, self._candidate = self._old, None, None
+        root, self._root = self._root, ""
+
+        def follow(cancelled: threading.Event) -> None:
+            self._follow(cancelled)
+            if self._hooks_make_things:
+                for path in carry(root, self._service.tree.root.path, cancelled):
+                    self._service.note(f"what a hook has made is not kept: {path!r}")
+
         try:
-            step = self._service.tree.stage_committed(self._service.tree.target(), _NEVER)
-            if step is not None:
-                step.switch()
+            self._service.do(follow)
         finally:
-            self._release_root_of(old)
-
-    def _release_root_of(self, instance: Instance | None) -> None:
-        """Nothing runs there any more; and the application's directory has become another tree."""
-        with self._lock:
-            self._is_ready = False
-        if instance is not None and instance.place.root != self._service.tree.root.path:
-            self._release(instance.place.root)
-        else:
-            self._make_ready()
-
-    def _retire(self, instance: Instance) -> None:
-        """Drain it, stop it, forget it."""
-        supervisor, loop = self._service.supervisor, self._service.loop
-        relay, port = supervisor.relay, instance.place.port
-        if relay is not None and port is not None and instance.app.exit is None:
-            drained: list[bool] = []
-            seconds = self._service.options.drain_seconds
-            relay.drain(port, seconds, lambda: loop.post(drained.append, True))
-            until = loop.clock() + seconds + GRACE_SECONDS
-            loop.wait(lambda: drained or supervisor.stop_signal or instance.app.exit, until)
-        instance.app.stop()
-        supervisor.forget(instance)
+            self._prepare()
+            if old is not None:
+                self._drain(old)
 
     def withdraw(self) -> None:
         """Back to the one that served, if the candidate does; stop that."""
@@ -145,7 +177,7 @@ class BlueGreen(Reload):
         if old is not None:
             self._service.supervisor.serve_by(old)
         if candidate is not None:
-            self._retire(candidate)
+            self._stop_when_drained(candidate)
 
     def resume(self, push_id: str) -> Process | None:
         """The old code has never stopped, unless by itself."""
@@ -160,7 +192,41 @@ class BlueGreen(Reload):
         if old.place.root != root:
             supervisor.serve_by(supervisor.make(Place(root, free_port())))
             supervisor.forget(old)
-        self._release_root_of(old)
+        self._release(old.place.root)
+
+    # --- instances that end ----------------------------------------------------------------------------------
+
+    def _drain(self, instance: Instance) -> None:
+        """In the background: nothing new goes there; it is stopped when it has finished, or after the bound."""
+        self._draining.append(instance)
+        if len(self._draining) > MAX_DRAINING:
+            self._service.request(lambda oldest=self._draining[0]: self._end(oldest))  # type: ignore[misc]
+        self._when_drained(instance, lambda: self._service.request(lambda: self._end(instance)))
+
+    def _when_drained(self, instance: Instance, then: Callable[[], None]) -> None:
+        """Have the consumer call `then` once no connection uses the instance any more."""
+        relay, port = self._service.supervisor.relay, instance.place.port
+        if relay is not None and port is not None and instance.app.exit is None:
+            loop = self._service.loop
+            relay.drain(port, self._service.options.drain_seconds, lambda: loop.post(then))
+        else:
+            then()
+
+    def _stop_when_drained(self, instance: Instance) -> None:
+        """Wait until it may be stopped: the tree that it runs in is to go back."""
+        drained: list[bool] = []
+        self._when_drained(instance, lambda: drained.append(True))
+        until = self._service.loop.clock() + self._service.options.drain_seconds + GRACE_SECONDS
+        self._service.wait(lambda: drained or instance.app.exit, until)
+        instance.app.stop()
+        self._service.supervisor.forget(instance)
+
+    def _end(self, instance: Instance) -> None:
+        if instance in self._draining:
+            self._draining.remove(instance)
+            instance.app.stop()
+            self._service.supervisor.forget(instance)
+            self._release(instance.place.root)
 
 
 def _ignore(job: object) -> None:

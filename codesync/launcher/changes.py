@@ -38,7 +38,10 @@ class Cancelled(Exception):
 
 
 class Staged(NamedTuple):
-    """A transaction that only needs its `rename`; paths it overwrites that somebody else had changed; its changes."""
+    """A transaction that only needs its `rename`; paths it overwrites that somebody else had changed; its changes.
+
+    Bytecode that goes is among the changes.
+    """
 
     transaction: Transaction
     drift: list[bytes]
@@ -141,17 +144,19 @@ def stage(
     known: Mapping[bytes, Entry] | None,
     source: Callable[[Planned], BinaryIO],
     cancelled: threading.Event,
+    durable: bool = True,
 ) -> Staged:
-    """Stage the changes as the transaction `name`, while old code may still run.
+    """Stage the changes as the transaction `name`, and prepare it as far as it goes while old code may still run.
 
-    `known` is the manifest of what is there now, for drift; None where nobody knows. `source` opens a file's content.
-    Raises TransactionError, OSError or Cancelled, and leaves nothing behind then.
+    `known` is the manifest of what is there now, for drift, or what it has of the changed paths and the directories above
+    them; None where nobody knows. `source` opens a file's content. Not `durable`: for a tree that no crash outlives. Raises TransactionError, OSError or Cancelled, and leaves nothing behind then.
     """
     drift: list[bytes] = []
     if known is not None:
         planned = [*planned, *missing_parents(root, planned, known)]
         drift = [each.change.path for each in planned if _drifted(root, each, known, cancelled)]
-    transaction = Transaction.begin(root, name)
+    changes = [each.change for each in planned]
+    transaction = Transaction.begin(root, name, durable)
     try:
         for each in planned:
             _check(cancelled)
@@ -160,22 +165,31 @@ def stage(
                     transaction.copy(each.change, content)
             else:
                 transaction.add(each.change)
+        changes += _add_bytecode(root, changes, transaction)
         _check(cancelled)
+        transaction.prepare()
     except BaseException:  # whatever it was, nothing stays behind
         transaction.undo()
         raise
-    return Staged(transaction, sorted(drift), [each.change for each in planned])
+    return Staged(transaction, sorted(drift), changes)
+
+
+def _add_bytecode(root: Root, changes: Sequence[Change], transaction: Transaction) -> list[Change]:
+    found = bytecode(root, changes)
+    for change in found:
+        transaction.add(change)
+    return found
 
 
 def rename(root: Root, staged: Staged) -> None:
     """Make it the tree, now that no old code runs. Raises TransactionError; then the old tree is there.
 
-    What the old code has compiled goes too, and only now it compiles no more.
+    What the old code has compiled since it was staged goes too: only now it compiles no more. The transaction's `sync` is
+    still to come.
     """
     try:
-        for change in bytecode(root, staged.changes):
-            staged.transaction.add(change)
-        staged.transaction.rename()
+        _add_bytecode(root, staged.changes, staged.transaction)
+        staged.transaction.rename(sync=False)
     except BaseException:  # whatever it was, nothing stays behind
         staged.transaction.undo()
         raise

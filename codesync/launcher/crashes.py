@@ -1,7 +1,8 @@
 """What to do when the application ends by itself. Pure: clock readings in, the decision out.
 
 An application that ends soon after a push was kept, or that fails soon after its start, is started again, later each
-time: so the launcher is there for the push that mends it. Any other end is the container's.
+time: so the launcher is there for the push that mends it. Once it has crashed, it is started again whenever it fails,
+until another push is kept. Any other end is the container's.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Crashes:
         """
         soon = clock - self._kept <= self._probation
         early = clock - started <= self._probation
-        if not (soon or (early and ended.status != 0 and (push_id or held))):
+        again = self.record is not None or (early and bool(push_id or held))
+        if not (soon or (again and ended.status != 0)):
             return None
         if not early:  # it had stayed up
             self._pause = FIRST_PAUSE

@@ -34,12 +34,15 @@ class Hooks:
         children: Children,
         wait: Callable[[Callable[[], Any], float | None], None],
         heard: Callable[[int, bytes], None],
+        *,
+        tell: bool,
     ) -> None:
         self.reports: list[dict[str, Any]] = []
         self._loop = loop
         self._children = children
         self._wait = wait
         self._heard = heard
+        self._tell = tell  # what they write may be reported
 
     def run(
         self,
@@ -71,7 +74,7 @@ class Hooks:
             "exit_code": ended.code if ended else None,
             "signal": ended.signal if ended else None,
             "ms": round((self._loop.clock() - started) * 1000),
-            "output": tail.lines(),
+            "output": tail.lines() if self._tell else [],
             "reason": reason,
         }
 

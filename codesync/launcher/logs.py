@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
+
+from codesync.supervise import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from codesync.launcher.messages import GetLogs
-    from codesync.supervise import Line, Log, Loop
+    from codesync.supervise import Log, Loop
 
 
-MESSAGE_CHARACTERS = 96 * 1024  # of text in one message, which may become six times as long in JSON
-WAITING_LINES = 5000  # of one follower, until the loop's consumer has time for them
+MESSAGE_CHARACTERS = 96 * 1024  # of text in one message, each of which becomes at most six bytes of JSON
+WAITING_CHARACTERS = 256 * 1024  # of text for one follower, until the loop's consumer has time for it
 MAX_FOLLOWERS = 16
 
 
@@ -36,14 +39,10 @@ class Logs:
         if asked.follow and len(self._followers) < MAX_FOLLOWERS:
             self.end(asked.request)
             self._followers[asked.request] = _Follower(self._log, self._loop, self._pass_on, asked)
-            self._say(asked.request, [], last=False)
+            self._say(asked.request, [], last=False, known=self._log.lines(0, asked.since_push).known)
             return
         recent = self._log.lines(asked.lines, asked.since_push)
-        if not recent.known:
-            self._note(
-                asked.request, f"nothing is remembered of push {asked.since_push}; this is what there is:"
-            )
-        self._say(asked.request, recent.lines, last=True)
+        self._say(asked.request, recent.lines, last=True, known=recent.known)
 
     def end(self, request: int) -> None:
         """Nobody follows any more."""
@@ -61,13 +60,14 @@ class Logs:
         if follower is not None:
             self._say(request, follower.take(), last=False)
 
-    def _say(self, request: int, lines: Sequence[Line], *, last: bool) -> None:
+    def _say(self, request: int, lines: Sequence[Line], *, last: bool, known: bool = True) -> None:
+        """`known`: something is remembered of the push that was asked for."""
         groups = list(_groups(lines)) or [[]]
         for number, group in enumerate(groups, 1):
-            self._send("log", request=request, lines=group, last=last and number == len(groups))
+            self._send("log", request=request, lines=group, last=last and number == len(groups), known=known)
 
     def _note(self, request: int, text: str, *, last: bool = False) -> None:
-        self._send("log", request=request, lines=[[time.time(), "codesync", "", text]], last=last)
+        self._send("log", request=request, lines=[[time.time(), "codesync", "", text]], last=last, known=True)
 
 
 class _Follower:
@@ -79,20 +79,33 @@ class _Follower:
         self._notify = notify
         self._request = asked.request
         self._lock = threading.Lock()
-        self._waiting: list[Line] = []
+        self._waiting: deque[Line] = deque()
+        self._size = 0
+        self._lost = 0
         self._token = log.follow(self._hear, asked.lines, asked.since_push)
 
     def _hear(self, lines: Sequence[Line]) -> None:
         with self._lock:
             is_first = not self._waiting
-            self._waiting = [*self._waiting, *lines][-WAITING_LINES:]
+            for line in lines:
+                self._waiting.append(line)
+                self._size += len(line.text)
+            while self._size > WAITING_CHARACTERS:
+                self._size -= len(self._waiting.popleft().text)
+                self._lost += 1
         if is_first:
             self._loop.post(self._notify, self._request)
 
     def take(self) -> list[Line]:
-        """What has come since the last time, the newest if it was too much."""
+        """What has come since the last time, the newest if it was too much, and how much that was."""
         with self._lock:
-            taken, self._waiting = self._waiting, []
+            taken, lost = list(self._waiting), self._lost
+            self._waiting.clear()
+            self._size = self._lost = 0
+        if lost:
+            taken.insert(
+                0, Line(time.time(), "codesync", "", f"{lost} lines are left out here: too many came at once")
+            )
         return taken
 
     def close(self) -> None:

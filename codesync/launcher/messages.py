@@ -142,8 +142,30 @@ def _seconds(value: Any) -> float:
 
 
 def line(kind: str, **fields: Any) -> bytes:
-    """A message to the sidecar."""
-    return json.dumps(dict(type=kind, **fields)).encode() + b"\n"
+    """A message to the sidecar: at most MAX_LINE bytes, whatever an application and its hooks have written."""
+    data = _dumped(kind, fields)
+    while len(data) > MAX_LINE and (shorter := _shortened(fields)) != fields:
+        fields = shorter
+        data = _dumped(kind, fields)
+    return data
+
+
+def _dumped(kind: str, fields: dict[str, Any]) -> bytes:
+    return json.dumps(dict(type=kind, **fields), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def _shortened(fields: dict[str, Any]) -> dict[str, Any]:
+    """With the newer half of what there is most of: lines of output, and the first paths of the drift."""
+    shorter = dict(fields)
+    for name in {"log_tail", "output"} & fields.keys():
+        shorter[name] = fields[name][(len(fields[name]) + 1) // 2 :]
+    if "drift" in shorter:
+        half = len(shorter["drift"]) // 2
+        shorter["drift_more"] = shorter.get("drift_more", 0) + len(shorter["drift"]) - half
+        shorter["drift"] = shorter["drift"][:half]
+    if "hooks" in shorter:
+        shorter["hooks"] = [_shortened(hook) for hook in shorter["hooks"]]
+    return shorter
 
 
 def drift_fields(drift: Sequence[bytes]) -> dict[str, Any]:

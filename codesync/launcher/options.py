@@ -129,7 +129,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         ("--drain-timeout", 10.0, "with blue-green: how long old connections may last after a swap"),
     ):
         parser.add_argument(
-            name, metavar="SECONDS", type=_seconds, default=default, help=text + " (default %(default)g)"
+            name, metavar="SECONDS", type=seconds, default=default, help=text + " (default %(default)g)"
         )
     return parser
 
@@ -154,7 +154,9 @@ def reload_signal(way: str) -> int | None:
     kind, _, name = way.partition(":")
     name = name.upper()
     found = getattr(signal, name if name.startswith("SIG") else "SIG" + name, None)
-    return int(found) if kind == SIGNAL and isinstance(found, signal.Signals) else None
+    if kind != SIGNAL or not isinstance(found, signal.Signals) or found in (signal.SIGKILL, signal.SIGSTOP):
+        return None
+    return int(found)
 
 
 def shown(options: Options) -> str:
@@ -165,12 +167,13 @@ def shown(options: Options) -> str:
 
 def _address(text: str) -> tuple[str, int]:
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
-    if found is None or int(found.group(3)) > 65535:
+    if found is None or not 0 < int(found.group(3)) <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is no address; write HOST:PORT, such as 0.0.0.0:8000")
     return found.group(1) or found.group(2), int(found.group(3))
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A bound; argparse says this function's name where the text is no number."""
     value = float(text)
     if not 0 <= value <= 86400:
         raise argparse.ArgumentTypeError(f"{text} is not a time between 0 and 86400 seconds")

@@ -7,8 +7,11 @@ stand for them; with any other everything stays as it is written.
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
+
+from codesync.supervise import HealthError
 
 if TYPE_CHECKING:
     from codesync.launcher.options import Options
@@ -33,12 +36,21 @@ class Place(NamedTuple):
         return os.path.normpath(os.path.join(self.root, below)) if inside else here
 
     def check(self, options: Options) -> str | None:
-        """The health check of this instance: a URL that names the common port asks this instance, too."""
+        """The health check of this instance: a URL that names the common port asks this instance, too.
+
+        Raises HealthError for one that would ask whichever instance serves.
+        """
         text = options.health
-        if text is None or self.port is None:
+        if text is None or self.port is None or options.listen is None:
             return text
-        if "{port}" not in text and not text.startswith("cmd:") and options.listen is not None:
-            text = _with_port(text, options.listen[1])
+        common = options.listen[1]
+        if not text.startswith("cmd:"):
+            text = _with_port(text, common)
+        if "{port}" not in text and (not text.startswith("cmd:") or _names_port(text, common)):
+            raise HealthError(
+                f"the health check {text!r} does not ask the instance it is about; "
+                f"with --reload blue-green write {{port}} in it"
+            )
         return self._filled(text)
 
     def environment(self, push_id: str) -> dict[str, str]:
@@ -55,11 +67,19 @@ class Place(NamedTuple):
 
 
 def _with_port(url: str, common: int) -> str:
-    """`{port}` in place of the port that clients use."""
+    """`{port}` in place of the port that clients use; also where that is http's own, and not written."""
     try:
-        netloc, port = urlsplit(url).netloc, urlsplit(url).port
+        parts = urlsplit(url)
+        port = parts.port
     except ValueError:
-        return url  # whoever parses it says what is wrong
-    if port != common:
+        return url  # `{port}` itself, or whoever parses it says what is wrong
+    if (port or 80) != common or not parts.hostname:
         return url
-    return url.replace(netloc, netloc[: -len(str(port))] + "{port}", 1)
+    bare = parts.netloc[: -len(str(port)) - 1] if port else parts.netloc
+    return parts._replace(netloc=bare + ":{port}").geturl()
+
+
+def _names_port(command: str, port: int) -> bool:
+    return (
+        "$PORT" not in command and "${PORT" not in command and re.search(rf":{port}\b", command) is not None
+    )

@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 FIRST_LOOK_SECONDS, LOOK_SECONDS = 0.002, 0.02  # between two looks at which workers are left
 
 
+class NotReloaded(Exception):
+    """The application runs on as if nothing had been said; one line."""
+
+
 class Reload(ABC):
-    """`name` is as the option is written."""
+    """`name` is as the option is written; `halts`: the application is stopped on the way."""
+
+    halts = True
 
     def __init__(self, service: Service) -> None:
         self.name = service.options.reload
@@ -31,6 +37,11 @@ class Reload(ABC):
 
     def begin(self) -> None:
         """The application has been started for the first time."""
+
+    @property
+    def old_serves(self) -> bool:
+        """Whether, during a trial, other code than the one on trial serves."""
+        return False
 
     def stage(self, plan: Plan, cancelled: threading.Event) -> Step:
         """Stage it, in a thread, while old code runs. Raises one of FAILURES, or Cancelled."""
@@ -46,7 +57,7 @@ class Reload(ABC):
 
     @abstractmethod
     def launch(self, push_id: str) -> Process:
-        """The new tree is there: have its code run. The process to be judged. Raises CannotStart."""
+        """The new tree is there: have its code run. The process to be judged. Raises CannotStart, NotReloaded."""
 
     def accept(self) -> None:
         """It is well: it gets the work."""
@@ -100,9 +111,12 @@ class Restart(Reload):
 class InPlace(Reload):
     """Rename under the running code, and (`signal:NAME`) tell it; (`none`) it looks for itself.
 
-    Its first process stays; workers of the old code may answer for a while. So the check is asked once they are gone, or
-    after the settle time where none goes.
+    Its first process stays; workers of the old code may answer for a while. So the check is asked once they are gone.
+    Some may take long to finish: when one at least has gone, the settle time is enough. After a signal one has to go,
+    or nothing was reloaded; an application without workers is taken at its word after the settle time.
     """
+
+    halts = False
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
@@ -127,7 +141,13 @@ class InPlace(Reload):
     def resume(self, push_id: str) -> Process | None:
         """Tell it again, if it was told."""
         launched, self._launched = self._launched, False
-        return self._renewed(push_id) if launched else None
+        if not launched:
+            return None
+        try:
+            return self._renewed(push_id)
+        except NotReloaded:  # it may never have noticed the new tree
+            self._service.app.start_probing(self._service.supervisor.instance.environment(push_id))
+            return self._service.app.process
 
     def _renewed(self, push_id: str) -> Process:
         app, service = self._service.app, self._service
@@ -145,11 +165,21 @@ class InPlace(Reload):
         return process
 
     def _await_turnover(self, process: Process, old: frozenset[int]) -> None:
-        clock = self._service.loop.clock
-        until, pause = clock() + self._service.options.settle_seconds, FIRST_LOOK_SECONDS
-        while clock() < until and process.exit is None and (not old or old & self._service.app.members()):
-            self._service.wait(lambda: process.exit, min(until, clock() + pause))
+        """Wait until the old workers are gone. Raises NotReloaded when they show no sign of it."""
+        options, clock, app = self._service.options, self._service.loop.clock, self._service.app
+        begun, pause, left = clock(), FIRST_LOOK_SECONDS, old
+        patience = options.health_seconds if old and self._signal is not None else options.settle_seconds
+        while process.exit is None and (left or not old):
+            settled = clock() - begun >= options.settle_seconds
+            if settled and (left != old or patience == options.settle_seconds):
+                return
+            if clock() - begun >= patience:
+                raise NotReloaded(
+                    f"none of its {len(old)} processes was replaced within {patience:g} s of {self.name}"
+                )
+            self._service.wait(lambda: process.exit, clock() + pause)
             pause = min(2 * pause, LOOK_SECONDS)
+            left = old & app.members()
 
 
 def make_reload(service: Service) -> Reload:

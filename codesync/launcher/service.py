@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from codesync.launcher import messages
 from codesync.launcher.changes import Cancelled
-from codesync.launcher.crashes import LONGEST_PAUSE, Crashes
 from codesync.launcher.hooks import HookFailed, Hooks
 from codesync.launcher.logs import Logs
 from codesync.launcher.messages import Adopted, Apply, EndLogs, GetLogs, Greeting, Keep, Try, Undo
 from codesync.launcher.permissions import report
+from codesync.launcher.probation import Probation
 from codesync.launcher.records import RecordError
 from codesync.launcher.reload import make_reload
 from codesync.launcher.supervisor import OWN_FAILURE, CannotStart, Terminated, note
@@ -50,8 +50,7 @@ class Service:
         self.reload = make_reload(self)
         self.trial: Trial | None = None
         self.notes: list[str] = []  # permissions that are missing
-        self._crashes = Crashes(self.options.probation_seconds)
-        self._start_due: float | None = None  # when an application that has crashed is started again
+        self.probation = Probation(self)
         self._logs = Logs(supervisor.log, self.loop, link.send)
         self._requests: deque[Callable[[], None]] = deque()
         self._greeted = False
@@ -66,7 +65,7 @@ class Service:
     def prepare(self) -> None:
         """All that must be done before the application starts. Raises TreeError."""
         try:
-            self.do(self.tree.prepare, interruptible=True)
+            self.do(self.tree.prepare, unless=lambda: self.supervisor.stop_signal)
         except Cancelled:
             pass  # we were told to stop, `serve` will notice
         self.notes = report(self.options.files_dir, self.options.app_root)
@@ -76,7 +75,7 @@ class Service:
     def serve(self) -> int:
         """Run until the application ends, or we are told to: the exit status."""
         self.supervisor.on_hang_up = self.request_apply
-        self.supervisor.changed = self._changed
+        self.supervisor.changed = self.tell_app
         self.link.connected, self.link.received, self.link.lost = self._connected, self._received, self._lost
         try:
             self.check()
@@ -100,14 +99,13 @@ class Service:
 
     def _attend(self) -> bool:
         """Do what is to be done next; False when the application has ended for good."""
-        self.wait(lambda: self._requests or (self._is_down() and self._start_due is None), self._start_due)
+        probation = self.probation
+        self.wait(lambda: self._requests or probation.is_open, probation.due)
         if self._requests:
             self._run(self._requests.popleft())
-        elif self._is_down() and self._start_due is None:
-            return self._outlive()
-        elif self._start_due is not None and self._start_due <= self.loop.clock():
-            self._start_again()
-        return True
+            return True
+        probation.look_after()
+        return not probation.is_over
 
     def _run(self, request: Callable[[], None]) -> None:
         """A failure of ours must not take the application with it, if that still runs."""
@@ -120,7 +118,7 @@ class Service:
 
             traceback.print_exc()
             self.complain(f"internal error: {error!r}")
-            if self._is_down() and self._start_due is None:
+            if self.probation.is_open:
                 raise
 
     def _finish(self) -> int:
@@ -136,23 +134,41 @@ class Service:
             raise Terminated
 
     def wait(self, ready: Callable[[], Any], until: float | None = None) -> None:
-        """Until `ready()`, or the clock reaches `until`. Raises Terminated."""
-        self.loop.wait(lambda: ready() or self.supervisor.stop_signal, until)
-        self.check()
+        """Until `ready()`, or the clock reaches `until`. Raises Terminated.
+
+        While a candidate is on trial beside the code that serves, that is looked after, too.
+        """
+        probation = self.probation
+        while True:
+            beside = self.trial is not None and self.reload.old_serves
+            dues = [due for due in (until, probation.due if beside else None) if due is not None]
+            self.loop.wait(
+                lambda beside=beside: (  # type: ignore[misc]
+                    ready() or self.supervisor.stop_signal or (beside and probation.is_open)
+                ),
+                min(dues, default=None),
+            )
+            self.check()
+            if ready() or not (beside and probation.look_after()):
+                return
 
     def do(
-        self, work: Callable[[threading.Event], T], *, interruptible: bool = False, until: float | None = None
+        self,
+        work: Callable[[threading.Event], T],
+        *,
+        unless: Callable[[], Any] = lambda: False,
+        until: float | None = None,
     ) -> T:
-        """Have a thread do it, and return or raise what it did. Interruptible work is cancelled by what makes it useless."""
+        """Have a thread do it, and return or raise what it did. It is cancelled when `unless()`, and at `until`."""
         job = self.loop.run(work)
-        self.loop.wait(lambda: job.done or (interruptible and self.interruption()), until)
+        self.loop.wait(lambda: job.done or unless(), until)
         if not job.done:
             job.cancelled.set()
             self.loop.wait(lambda: job.done)
         return job.result()
 
     def interruption(self) -> str:
-        """Why it makes no sense to go on with what was asked; "" when it does."""
+        """Why it makes no sense to go on with the trial; "" when it does."""
         if self.supervisor.stop_signal:
             return "the launcher was told to stop"
         if self.trial and self.trial.decision == UNDO:
@@ -163,57 +179,20 @@ class Service:
 
     def start(self, push_id: str) -> Process:
         """Start the application. Raises CannotStart."""
-        self._start_due = None
+        self.probation.started()
         return self.supervisor.start(push_id)
 
     def describe(self) -> dict[str, Any]:
         """The application's state, as the sidecar and `app.status` are told."""
-        app = self.app.describe()
-        if self._start_due is not None:
-            app["next_start"] = time.time() + max(0.0, self._start_due - self.loop.clock())
-        return app
+        due = self.probation.due
+        next_start = {} if due is None else {"next_start": time.time() + max(0.0, due - self.loop.clock())}
+        return dict(self.app.describe(), **next_start)
 
-    def _changed(self) -> None:
+    def tell_app(self) -> None:
+        """Tell whoever looks how the application is."""
         app = self.describe()
         self.volume.guard(lambda: self.volume.set_status(app), self.note)
         self.link.send("app", app=app)
-
-    def kept(self) -> None:
-        """A push was kept: its probation begins."""
-        self._crashes.kept(self.loop.clock())
-
-    def _is_down(self) -> bool:
-        return self.supervisor.app_is_gone()
-
-    def _outlive(self) -> bool:
-        """The application has ended by itself: have it started again, or (False) end with it."""
-        process, ended = self.app.process, self.app.exit
-        assert process is not None, "it is down"
-        assert ended is not None, "it is down"
-        tail = process.tail.lines() if self.options.log_tail else []
-        pause = self._crashes.ended(
-            ended,
-            clock=self.loop.clock(),
-            started=process.started,
-            push_id=self.tree.applied.push_id,
-            tail=tail,
-            held=self.volume.has_sidecar(),
-        )
-        if pause is None:
-            return False
-        self.app.stop()  # what it left behind
-        self._start_due = self.loop.clock() + pause
-        self.note(f"the application ended with {ended}; it is started again in {pause:g} s")
-        self.link.send("crashed", **(self._crashes.record or {}))
-        self._changed()
-        return True
-
-    def _start_again(self) -> None:
-        try:
-            self.start(self.tree.applied.push_id)
-        except CannotStart as error:
-            self.complain(str(error))
-            self._start_due = self.loop.clock() + LONGEST_PAUSE
 
     # --- the sidecar -----------------------------------------------------------------------------------------
 
@@ -252,7 +231,7 @@ class Service:
             "health": self.app.check.real,
             "reload": self.reload.name,
             "notes": self.notes,
-            "crash": self._crashes.record,
+            "crash": self.probation.record,
             "app": self.describe(),
             "trial": self.trial.push_id if self.trial else None,
             "app_root": self.tree.root.path,
@@ -340,6 +319,10 @@ class Service:
         else:
             self.complain(f"push {push_id} is neither on trial nor committed", push_id=push_id)
 
+    def request(self, work: Callable[[], None]) -> None:
+        """Have it done as soon as nothing else goes on."""
+        self._requests.append(work)
+
     def request_apply(self) -> None:
         """Bring in the committed tree and restart, as soon as nothing else goes on."""
         if self._apply not in self._requests:
@@ -356,7 +339,7 @@ class Service:
 
     def _apply(self) -> None:
         try:
-            step = self.do(self._stage_committed, interruptible=True)
+            step = self.do(self._stage_committed, unless=lambda: self.supervisor.stop_signal)
         except Cancelled:
             return  # `serve` sees for itself why
         except FAILURES as error:
@@ -380,12 +363,17 @@ class Service:
         self.tree.require_recovered()
         return self.tree.stage_committed(self.tree.target(), cancelled)
 
+    def make_hooks(self) -> Hooks:
+        """What runs the hooks of one push."""
+        supervisor, tell = self.supervisor, self.options.log_tail
+        return Hooks(self.loop, supervisor.children, self.wait, supervisor.heard_from_hooks, tell=tell)
+
     def _run_hooks_due(self) -> None:
         """Run what was called for while no launcher was there, or in a container before this one.
 
         There is no older code to go back to: one that fails is told, and the application started all the same.
         """
-        hooks = Hooks(self.loop, self.supervisor.children, self.wait, self.supervisor.heard_from_hooks)
+        hooks = self.make_hooks()
         env = self.supervisor.hook_environment(self.tree.applied.push_id)
         due, self.tree.due = self.tree.due, []
         try:

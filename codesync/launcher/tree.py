@@ -75,7 +75,7 @@ def valid_target(state: State, image: str) -> Committed | None:
 
 
 class Step:
-    """A staged way from the tree that is there to another: rename, then keep or undo. Each may take a while."""
+    """A staged way from the tree that is there to another: rename, sync, then keep or undo. Each may take a while."""
 
     def __init__(self, tree: Tree, root: Root, staged: Staged, becomes: Applied | None) -> None:
         self.drift = staged.drift
@@ -85,20 +85,32 @@ class Step:
         self._becomes = becomes  # None: it is a copy of the application's directory that changes
 
     def rename(self) -> None:
-        """Make it the tree. Raises TransactionError or OSError; then the old one is there."""
+        """Make it the tree; what is old may run no more. Raises TransactionError or OSError; then the old one is there.
+
+        It need not be on the disk yet, and the application need not wait for that: until `keep` a crash brings the old
+        tree back, for which everything is on the disk.
+        """
         rename(self._root, self._staged)
+
+    def sync(self) -> None:
+        """Bring the new tree to the disk, the application running or not. Raises TransactionError; it can be undone."""
+        self._staged.transaction.sync()
 
     def switch(self) -> None:
         """Rename and keep. Raises TransactionError or OSError; then the old tree is there."""
         self.rename()
+        try:
+            self.sync()
+        except BaseException:  # whatever it was: what is not on the disk is not kept
+            self.undo()
+            raise
         self.keep()
 
     def keep(self) -> None:
-        """Record it as applied, then forget the old tree."""
-        if self._becomes is not None:
-            self._tree.record(self._becomes)
+        """Record it as applied, then forget the old tree. It has been synced."""
+        recorded = self._becomes is not None and self._tree.record(self._becomes)
         try:
-            self._staged.transaction.keep()
+            self._staged.transaction.keep(decided=recorded)
         except (TransactionError, OSError) as error:  # the next recovery removes what is left of it
             self._tree.note(f"the old tree is not removed yet: {error}")
         finally:
@@ -275,7 +287,7 @@ class Tree:
                 self.root,
                 becomes.transaction,
                 planned,
-                known=self._known(),
+                known=self._known(self._volume.manifest),
                 source=lambda each: current.open(each.change.path),
                 cancelled=cancelled,
             )
@@ -304,25 +316,26 @@ class Tree:
                 root,
                 plan.push_id,
                 plan.changes,
-                known=self._known(),
+                known=self._known(self._volume.touched),
                 source=lambda each: trial.open(each.file.encode()),
                 cancelled=cancelled,
+                durable=not copy,  # a start makes copies anew
             )
         return Step(self, root, staged, None if copy else becomes)
 
-    def _known(self) -> dict[bytes, Entry] | None:
+    def _known(self, read: Callable[[str], dict[bytes, Entry]]) -> dict[bytes, Entry] | None:
         if self.applied.tree_id is None:
             return None
         try:
-            return self._volume.manifest(self.applied.tree_id)
+            return read(self.applied.tree_id)
         except (RecordError, OSError) as error:
             self.note(f"files that somebody else has changed are not noticed: {error}")
             return None
 
-    def record(self, applied: Applied) -> None:
-        """The directory holds this from now on."""
+    def record(self, applied: Applied) -> bool:
+        """The directory holds this from now on. Whether that could be written down."""
         self.applied = applied
-        self._volume.guard(lambda: self._volume.set_applied(applied), self.note)
+        return self._volume.guard(lambda: self._volume.set_applied(applied), self.note)
 
     # --- generation 0 ----------------------------------------------------------------------------------------
 

@@ -11,11 +11,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from codesync.launcher.changes import Cancelled
-from codesync.launcher.hooks import HookFailed, Hooks
+from codesync.launcher.hooks import HookFailed
 from codesync.launcher.messages import drift_fields
 from codesync.launcher.records import AFTER_HEALTHY, BEFORE_START, BEFORE_STOP
+from codesync.launcher.reload import NotReloaded
 from codesync.launcher.supervisor import CannotStart, Terminated
 from codesync.launcher.tree import COPYING, FAILURES
+from codesync.transaction import TransactionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,9 +59,8 @@ class Trial:
         self._ended: Exit | None = None  # how the trial's process ended by itself
         self._healthy_ms: int | None = None
         self._tail: list[str] = []  # what it had written when it was judged
-        self._hooks = Hooks(
-            service.loop, service.supervisor.children, service.wait, service.supervisor.heard_from_hooks
-        )
+        self._hooks = service.make_hooks()
+        self._back = True  # the code before serves, or has never stopped
         self._drift: list[bytes] = []
         self._timings: dict[str, int] = {}
 
@@ -101,13 +102,15 @@ class Trial:
                     raise Refused(f"the plan on the volume is of push {plan.push_id!r:.80}")
                 self._step = self._service.do(
                     lambda cancelled: self._way.stage(plan, cancelled),
-                    interruptible=True,
+                    unless=self._service.interruption,
                     until=self._deadline,
                 )
             except Cancelled:
                 raise Refused(
                     f"staging was given up: {self._service.interruption() or 'the deadline has passed'}"
                 ) from None
+            except TransactionError as error:  # in the words for what is found only after the stop
+                raise Refused(f"the push cannot be applied: {error}") from error
             except FAILURES as error:
                 raise Refused(f"the push cannot be staged: {error}") from error
         self._drift = self._step.drift
@@ -116,7 +119,8 @@ class Trial:
         assert self._step is not None, "staged first"
         self._run_hooks(BEFORE_STOP)
         self._service.check()
-        self._progress("stop")
+        if self._way.halts:
+            self._progress("stop")
         with self._timed("stop"):
             self._way.halt()
         with self._timed("apply"):
@@ -139,8 +143,13 @@ class Trial:
                 self._process = self._way.launch(self.push_id)
             except CannotStart as error:
                 raise Refused(str(error)) from error
+            except NotReloaded as error:
+                self._process = self._service.app.process
+                self._note_tail()
+                raise Unwell(str(error)) from error
         self._progress("health")
         with self._timed("health"):
+            self._sync()
             reason = self._wait_for_health(self._process)
         self._ended, self._healthy_ms = self._process.exit, self._process.healthy_ms
         if reason:
@@ -148,6 +157,15 @@ class Trial:
             raise Refused(reason) if self.decision else Unwell(reason)
         self._way.accept()
         self._note_tail()
+
+    def _sync(self) -> None:
+        """While it starts: bring to the disk what nobody may decide upon before."""
+        step = self._step
+        assert step is not None, "staged first"
+        try:
+            self._service.do(lambda _: step.sync())
+        except FAILURES as error:
+            raise Refused(f"the push cannot be brought to the disk: {error}") from error
 
     def _wait_for_health(self, process: Process) -> str:
         """Why it is not well; nothing when it is."""
@@ -217,7 +235,7 @@ class Trial:
     def _keep(self) -> None:
         step = self._step
         assert step is not None, "there was a verdict"
-        self._service.kept()
+        self._service.probation.kept()
         self._service.do(lambda _: step.keep())
         try:
             self._way.settle()
@@ -247,7 +265,8 @@ class Trial:
             return ""
         until = self._service.loop.clock() + min(self._service.options.health_seconds, BACK_SECONDS)
         self._service.wait(lambda: process.exit or process.passed, until)
-        return "" if process.passed else f"; the old code is started again, and not {self._wanted()} yet"
+        self._back = process.passed
+        return "" if self._back else f"; the old code is started again, and not {self._wanted()} yet"
 
     def _undo_step(self) -> None:
         step, self._step, self._renamed = self._step, None, False
@@ -286,6 +305,7 @@ class Trial:
             push_id=self.push_id,
             verdict=verdict,
             failed=failed,
+            back=self._back,
             healthy=bool(verdict == "keep" and not failed and self._service.app.check.real),
             pid=process.pid if process else None,
             exit_code=ended.code if ended else None,

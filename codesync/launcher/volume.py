@@ -163,6 +163,11 @@ class Volume:
         """The manifest of a tree. Raises RecordError, OSError."""
         return read_manifest(self._require(f".sidecar/manifest/{tree_id}.json"), tree_id)
 
+    def touched(self, tree_id: str) -> dict[bytes, Entry]:
+        """Of the manifest of the trial's base what its plan touches; all of it where no more is told. Raises RecordError, OSError."""
+        data = _read(f".sidecar/trial/{tree_id}.json", self._root)
+        return self.manifest(tree_id) if data is None else read_manifest(data, tree_id)
+
     def plan(self) -> Plan:
         """The trial's plan. Raises RecordError, OSError."""
         return read_plan(self._require(".sidecar/trial/plan.json"))
@@ -181,12 +186,14 @@ class Volume:
         """A directory of the volume that holds file contents: `current` or `.sidecar/trial`. Raises OSError."""
         return Root(os.path.join(os.fsencode(self.files_dir), name))
 
-    def guard(self, work: Callable[[], None], report: Callable[[str], None]) -> None:
-        """Do what is worth doing but must not end the launcher when the volume is full or gone."""
+    def guard(self, work: Callable[[], None], report: Callable[[str], None]) -> bool:
+        """Do what is worth doing but must not end the launcher when the volume is full or gone. Whether it is done."""
         try:
             work()
         except OSError as error:
             report(f"the volume at {self.files_dir} fails: {error.strerror}")
+            return False
+        return True
 
 
 def create(name: str, directory: int) -> Any:

@@ -34,6 +34,7 @@ class Process:
         self.started = clock
         self.tail = Tail()
         self.exit: Exit | None = None
+        self.ended = 0.0  # the clock at its exit
         self.passed = False  # the check has passed
         self.healthy_ms: int | None = None  # how long after `started` it did
         self.prober: Prober | None = None
@@ -158,7 +159,7 @@ class Application:
             self._loop.post(_stream_ended, process)
 
     def _exited(self, process: Process, ended: Exit) -> None:
-        process.exit = ended
+        process.exit, process.ended = ended, self._loop.clock()
         process.stop_probing()
         if process is self.process and self.state != STOPPING:
             self._change(EXITED)

@@ -1,7 +1,8 @@
 """A transaction: stage, rename, then keep or undo.
 
-Staging reads and writes only inside the staging directory. `rename` brings the new tree in, as a whole or not at all;
-from then on a process that dies leaves it to `recover`. `keep` makes it final, `undo` brings the old tree back.
+Staging reads and writes only inside the staging directory, and so does `prepare`. `rename` brings the new tree in, as a
+whole or not at all; from then on a process that dies leaves it to `recover`. `keep` makes it final, `undo` brings the old
+tree back.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from .backward import Backward
 from .change import FILE, Change
 from .errors import (
-    GONE,
     TransactionError,
     Unfinished,
     UnsafePath,
@@ -23,15 +22,25 @@ from .errors import (
     failed,
     shown,
 )
-from .forward import Forward
 from .journal import Journal
+from .phases import finish_kept, go_backward, go_forward, settle, withdraw_journal, write_journal
 from .prepare import Preparation
 from .root import Root
 from .staged import StagedFile
-from .staging import JOURNAL, KEPT, RENAMED, UNDOING, UNDONE, Staging, belongs_to_staging, stagings, tidy
+from .staging import (
+    JOURNAL,
+    KEPT,
+    PREPARED,
+    RENAMED,
+    UNDONE,
+    Staging,
+    belongs_to_staging,
+    stagings,
+    tidy,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self  # novm: only for the type checker
 
@@ -43,6 +52,7 @@ _TRIES = 3
 class Transaction:
     """`begin`, then `create`/`copy`/`adopt`/`add` for every change, `rename`, and `keep` or `undo`.
 
+    `prepare` before, and `rename(sync=False)` with `sync` after, keep the time short in which nothing else may happen.
     As a context manager it undoes what was not kept. `left` names directories that were to be deleted and hold unknown
     content; `fsyncs` counts the fsync and syncfs calls. Not for use by two threads at once.
     """
@@ -143,7 +153,7 @@ class Transaction:
 
     def _claim(self, change: Change) -> bytes:
         """Enter a change; the name of its staged file."""
-        self._expect(None, "staged to")
+        self._expect((None, PREPARED), "staged to")
         path = change.path
         if path in self._changes:
             raise TransactionError(f"{shown(path)} is changed twice; send one change for a path", path)
@@ -160,53 +170,103 @@ class Transaction:
             with contextlib.suppress(OSError):
                 os.unlink(b"n%d" % self._numbers[change.path], dir_fd=self._staging.fd)
 
-    def _expect(self, state: bytes | None, what: str) -> None:
-        if self._state != state:
+    def _expect(self, states: tuple[bytes | None, ...], what: str) -> None:
+        if self._state not in states:
             now = "not renamed yet" if self._state is None else self._state.decode("ascii") + " already"
             raise TransactionError(f"transaction {self.id} cannot be {what}: it is {now}")
 
     # ---- the change itself
 
-    def rename(self) -> None:
+    def prepare(self) -> None:
+        """Do all of `rename` that changes nothing of the tree, while others may still change it.
+
+        Everything is checked, staged contents and the journal are brought to the disk. What has changed in the tree until
+        `rename` is noticed there, and what is added until then taken in; both cost the work again. A process that dies
+        meanwhile leaves nothing to recover. On any error the staging directory is gone, and the error raised.
+        """
+        self._expect((None,), "prepared")
+        self._get_ready(self._prepare)
+
+    def rename(self, *, sync: bool = True) -> None:
         """Make the new tree.
 
         First everything is checked, staged data synced and the journal written. On any error the old tree is back, the
-        staging directory gone, and the error raised.
+        staging directory gone, and the error raised. Without `sync` the renamed tree may not be on the disk yet, and
+        `sync` or `keep` must follow: until then `recover`, if it is told to keep, does everything once more.
         """
-        self._expect(None, "renamed")
+        self._expect((None, PREPARED), "renamed")
+        self._get_ready(lambda: self._go_forward(sync))
+
+    def _get_ready(self, work: Callable[[], None]) -> None:
         if self._open:
             path = next(iter(self._open))
             raise TransactionError(f"{shown(path)} is still being written; close it first", path)
         try:
             with explained(self._staging.name, "written"):
-                self._prepare()
-                self._go_forward()
+                work()
         except BaseException:  # whatever stops us, the old tree is put back
             self.undo()
             raise
 
     def _prepare(self) -> None:
-        self._journal = Preparation(self._staging, self._changes, self._numbers).journal(self.id)
+        preparation = Preparation(self._staging, self._changes, self._numbers)
+        self._journal = preparation.journal(self.id)
         write_journal(self._staging, self._journal)
-        self._state = JOURNAL
+        self._state = PREPARED
 
-    def _go_forward(self) -> None:
-        assert self._journal is not None
+    def _go_forward(self, sync: bool) -> None:
+        if self._state == PREPARED and not self._is_still_right():
+            assert self._journal is not None, "prepared"
+            withdraw_journal(self._staging, self._journal)
+            self._state = None
+        if self._state is None:
+            self._prepare()
+        assert self._journal is not None, "prepared"
         self.left = go_forward(self._staging, self._journal)
+        self._state = JOURNAL
+        if sync:
+            self._settle()
+
+    def _is_still_right(self) -> bool:
+        """Whether the tree is what the journal says that it was; the mtimes of directories are taken as they are now."""
+        assert self._journal is not None, "prepared"
+        journal = Preparation(self._staging, self._changes, self._numbers).again(self._journal)
+        self._journal = journal or self._journal
+        return journal is not None
+
+    def sync(self) -> None:
+        """Bring to the disk what `rename(sync=False)` has made, if that is not done yet.
+
+        From here on `recover` changes nothing of a tree that it is told to keep: what others do to it stays. Raises
+        TransactionError; the transaction can be undone all the same.
+        """
+        if self._state == JOURNAL:
+            with explained(self._staging.name, "written"):
+                self._settle()
+                self._staging.sync(self._staging.fd)
+
+    def _settle(self) -> None:
+        assert self._journal is not None, "renamed"
+        settle(self._staging, self._journal)
         self._state = RENAMED
 
-    def keep(self, retire: Callable[[bytes, str], None] | None = None) -> None:
+    def keep(self, retire: Callable[[bytes, str], None] | None = None, *, decided: bool = False) -> None:
         """Make it final. `retire(path, saved)` may take each replaced or deleted file away from `saved`, an absolute path.
 
-        An error of `retire` is raised; the transaction is kept all the same, and `recover` offers the rest again.
+        `decided`: the owner has a record on the disk by which he will tell `recover` to keep it. Then nothing is synced: if
+        the power goes while the saved files are let go, `recover` finds it renamed and finishes it by that record; it would
+        need the saved files only to undo it. An error of `retire` is raised; the transaction is kept all the same, and
+        `recover` offers the rest again.
         """
-        self._expect(RENAMED, "kept")
+        self.sync()
+        self._expect((RENAMED,), "kept")
         assert self._journal is not None
         try:
             with explained(self._staging.name, "kept"):
                 self._staging.enter(RENAMED, KEPT)
                 self._state = KEPT
-                self._staging.sync(self._staging.fd)
+                if not decided:
+                    self._staging.sync(self._staging.fd)
             finish_kept(self._staging, self._journal, retire)
         finally:
             if self._state == KEPT:
@@ -227,7 +287,7 @@ class Transaction:
             file.abandon()
         try:
             with explained(self._staging.name, "undone"):
-                if self._journal is not None and self._staging.state() is not None:
+                if self._journal is not None and self._staging.state() not in (None, PREPARED):
                     go_backward(self._staging, self._journal)
                 self._staging.remove()
         finally:
@@ -287,64 +347,3 @@ def _made(root: Root) -> Staging:
         except FileNotFoundError:  # a recovery took it for a dead one's
             continue
     return Staging.make(root)
-
-
-def write_journal(staging: Staging, journal: Journal) -> None:
-    """Bring everything staged to the disk, then the journal: from here on `recover` knows what to do."""
-    with os.fdopen(staging.create(b"journal.new"), "wb") as file:
-        file.write(journal.to_bytes())
-    names = [b"journal.new", *(step.new_name for step in journal.steps if step.change.kind == FILE)]
-    staging.sync_each(len(names) - 1, [(staging.fd, name) for name in names])
-    staging.enter(b"journal.new", JOURNAL)
-    staging.sync(staging.fd)
-    staging.sync(staging.root.fd)
-
-
-def go_forward(staging: Staging, journal: Journal) -> list[bytes]:
-    """From state journal to state renamed; the directories that were left."""
-    forward = Forward(staging, journal)
-    forward.run()
-    sync_tree(staging, journal)
-    staging.enter(JOURNAL, RENAMED)
-    return forward.left
-
-
-def go_backward(staging: Staging, journal: Journal) -> None:
-    """From state journal, renamed or undoing to state undone."""
-    state = staging.state()
-    if state in (JOURNAL, RENAMED):
-        staging.enter(state, UNDOING)
-        with contextlib.suppress(OSError):  # what cannot sync must not keep the old tree from coming back
-            staging.sync(staging.fd)
-    Backward(staging, journal).run()
-    sync_tree(staging, journal)
-    staging.enter(UNDOING, UNDONE)
-    staging.sync(staging.fd)
-
-
-def finish_kept(staging: Staging, journal: Journal, retire: Callable[[bytes, str], None] | None) -> None:
-    """Offer the saved files, then remove the staging directory. An error of `retire` leaves it as it is."""
-    if retire:
-        names = staging.names()
-        for step in journal.steps:
-            if step.saves and step.old is not None and step.old.kind == FILE and step.old_name in names:
-                retire(step.change.path, staging.path(step.old_name))
-    with explained(staging.name, "removed"):
-        staging.remove()
-
-
-def sync_tree(staging: Staging, journal: Journal) -> None:
-    """The directories whose names changed, and the files whose attributes did, to the disk."""
-    paths = [path for path, _ in journal.directories]
-    paths += [step.change.path for step in journal.steps if step.adjusts]
-    paths += sorted(journal.fresh())
-    staging.sync_each(len(paths), _places(staging.root, paths))
-
-
-def _places(root: Root, paths: list[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Where the paths are; those that are gone are left out."""
-    for path in paths:
-        try:
-            yield root.parent(path) if path else (root.fd, b".")
-        except GONE:
-            continue

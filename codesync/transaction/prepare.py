@@ -37,16 +37,38 @@ class Preparation:
 
     def journal(self, id: str) -> Journal:
         """Check everything, then stage what is not staged yet and save what will be replaced."""
-        steps = [step for step in map(self._step, sorted(self._changes, key=tree_order)) if step]
-        for step in steps:
+        journal = self._seen(id)
+        for step in journal.steps:
             try:
                 self._stage(step)
             except OSError as error:
                 raise failed(step.change.path, "staged", error) from error
-        directories = sorted(self._directories.items(), key=lambda item: tree_order(item[0]))
-        return Journal(id, self._staging.durable, steps, directories)
+        return journal
+
+    def again(self, journal: Journal) -> Journal | None:
+        """The journal for the same changes to the same tree, looked at now; None when anything differs.
+
+        The mtimes of directories do not count: whatever is put beside a file that changes makes another one.
+        """
+        found = self._seen(journal.id)
+        return found if _plain(found) == _plain(journal) and all(map(self._is_saved, found.steps)) else None
+
+    def _is_saved(self, step: Step) -> bool:
+        """Whether what is at the path is what was saved, and not something that looks like it."""
+        if not step.saves:
+            return True
+        try:
+            saved = os.stat(step.old_name, dir_fd=self._staging.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return True  # links are forbidden: it is saved when its turn comes
+        return os.path.samestat(saved, self._root.lstat(step.change.path))
 
     # ---- looking
+
+    def _seen(self, id: str) -> Journal:
+        steps = [step for step in map(self._step, sorted(self._changes, key=tree_order)) if step]
+        directories = sorted(self._directories.items(), key=lambda item: tree_order(item[0]))
+        return Journal(id, self._staging.durable, steps, directories)
 
     def _step(self, path: bytes) -> Step | None:
         """The step for one path; None where there is nothing to do."""
@@ -171,6 +193,18 @@ class Preparation:
             os.chmod(name, usual if change.mode is None else change.mode, dir_fd=fd)
         if change.mtime_ns is not None:
             os.utime(name, ns=(change.mtime_ns, change.mtime_ns), dir_fd=fd, follow_symlinks=False)
+
+
+def _plain(journal: Journal) -> Journal:
+    """The journal without the mtimes of directories."""
+
+    def plain(old: Old | None) -> Old | None:
+        return old._replace(mtime_ns=0) if old is not None and old.kind == DIRECTORY else old
+
+    return journal._replace(
+        steps=[step._replace(old=plain(step.old)) for step in journal.steps],
+        directories=[(path, old._replace(mtime_ns=0)) for path, old in journal.directories],
+    )
 
 
 def _parent_missing(path: bytes) -> TransactionError:

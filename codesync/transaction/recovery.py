@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from .core import finish_kept, go_backward, go_forward, opened
+from .core import opened
 from .errors import TransactionError, failed
 from .journal import Journal
+from .phases import finish_kept, go_backward, go_forward, settle
 from .root import Root
-from .staging import JOURNAL, KEPT, RENAMED, UNDOING, Staging, stagings, sweep_fragments
+from .staging import JOURNAL, KEPT, PREPARED, RENAMED, UNDOING, Staging, stagings, sweep_fragments
 
 if TYPE_CHECKING:
     Retire = Callable[[bytes, str], None]
@@ -32,8 +33,8 @@ def recover(
 ) -> list[Recovery]:
     """Finish (`kept(id)` is true) or undo every interrupted transaction of a root; the tree is then the new or the old one.
 
-    One that was being undone is undone, one that was kept is finished, whatever `kept` says. One without a journal had
-    changed nothing and goes without a word. Before anything is touched: Busy when a transaction lives, TransactionError when
+    One that was being undone is undone, one that was kept is finished, whatever `kept` says. One without a journal, or that
+    was only prepared, had changed nothing and goes without a word. Before anything is touched: Busy when a transaction lives, TransactionError when
     a journal cannot be read. Running it again is harmless.
     """
     with opened(root) as tree:
@@ -59,10 +60,11 @@ def _recover(root: Root, kept: Callable[[str], bool], retire: Retire | None) -> 
 
 
 def _journal(staging: Staging) -> Journal | None:
-    """Its journal, None if there is none yet. One that another user left is an error: it could tell root what to do."""
+    """Its journal, None if there is none yet, or nobody has gone by it. One that another user left is an error: it could tell root what to do."""
     state = staging.state()
-    if state is None:
+    if state in (None, PREPARED):
         return None
+    assert state is not None
     if not staging.is_ours():
         where = staging.path(state)
         raise TransactionError(f"{where} was left by another user; recover as that user", staging.name)
@@ -81,6 +83,7 @@ def _settle(
     if state == KEPT or (state in (JOURNAL, RENAMED) and kept(journal.id)):
         if state == JOURNAL:
             go_forward(staging, journal)
+            settle(staging, journal)
         if state != KEPT:
             staging.enter(RENAMED, KEPT)
             staging.sync(staging.fd)

@@ -5,11 +5,11 @@
       n<i>        what change number i puts in place
       o<i>        what was at the path of change number i
       x<i>        what was in the way when it was undone
-      journal     and, once it is past that, the same file under another name: the state is the name
+      journal     also before and after that, the same file under another name: the state is the name
 
-    (none) ──▶ journal ──▶ renamed ──▶ kept      only `kept` and `undone` are ends: what is in the directory
-                  └──▶ undoing ◀──┘              is not needed any more and goes
-                         └──▶ undone
+    (none) ◀──▶ prepared ──▶ journal ──▶ renamed ──▶ kept    only `kept` and `undone` are ends: what is in the directory
+                                └──▶ undoing ◀──┘            is not needed any more and goes; so it does up to
+                                       └──▶ undone           `prepared`, since nothing of the tree has changed
 
 Born with the sticky bit, which a directory gets atomically with its name, and dying with it: an empty one that has
 it is ours too, though its magic file is not there yet or any more.
@@ -31,8 +31,9 @@ from .root import MAGIC, STAGING_NAME, Root, is_staging, names_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-JOURNAL, RENAMED, KEPT, UNDOING, UNDONE = b"journal", b"renamed", b"kept", b"undoing", b"undone"
-_STATES = (JOURNAL, RENAMED, KEPT, UNDOING, UNDONE)
+PREPARED, JOURNAL, RENAMED, KEPT = b"prepared", b"journal", b"renamed", b"kept"
+UNDOING, UNDONE = b"undoing", b"undone"
+_STATES = (PREPARED, JOURNAL, RENAMED, KEPT, UNDOING, UNDONE)
 _NEWBORN = 0o1700
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ONE_BY_ONE = 32  # up to so many files or directories are synced singly, more with one syncfs
@@ -336,12 +337,12 @@ def _syncfs(fd: int) -> None:
 
 
 def tidy(root: Root, name: bytes) -> bool:
-    """Remove what a dead process left before it had a journal, or after it was done with it; False for anything else."""
+    """Remove what a dead process left before it went by a journal, or after it was done with it; False for anything else."""
     staging = Staging.take(root, name)
     if staging is None:
         return True
     try:
-        done = staging.state() in (None, UNDONE)
+        done = staging.state() in (None, PREPARED, UNDONE)
         if done:
             staging.remove()
         return done

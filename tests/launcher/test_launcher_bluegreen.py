@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,9 +71,14 @@ class Site:
         self.peer.say("try", push_id=push_id, deadline_s=30)
         return self.peer.hear("verdict", push_id=push_id)
 
+    def root(self) -> Path:
+        """Where the instance that serves runs."""
+        return Path(self.ask()[1])
+
     def until_slow_has_begun(self) -> None:
         until = time.monotonic() + PATIENCE
-        while not (self.container.root / "slow-begun").exists():
+        root = self.root()
+        while not (root / "slow-begun").exists():
             assert time.monotonic() < until
             time.sleep(0.005)
 
@@ -215,6 +221,103 @@ def test_the_drain_has_a_bound(world: World) -> None:
         site.push("p1", old, new)
         site.peer.keep("p1", new)
         assert stuck.recv(100)[:12] in (b"", b"HTTP/1.1 502")
+
+
+def test_a_push_does_not_wait_for_what_an_older_one_drains(world: World) -> None:
+    trees = [code(str(number)) for number in range(5)]
+    site = Site(world, trees[0], "--drain-timeout", "60")
+    stuck = []
+    for number in range(1, 5):
+        connection = socket.create_connection(("127.0.0.1", site.port))
+        connection.sendall(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        site.until_slow_has_begun()
+        stuck.append(connection)
+        before = site.container.status()["pid"]
+        assert (
+            site.push(f"p{number}", trees[number - 1], trees[number], generation=number)["verdict"] == "keep"
+        )
+        site.peer.keep(f"p{number}", trees[number])
+        assert site.ask()[0] == str(number)
+        assert site.container.status()["pid"] != before
+        (site.root() / "slow-begun").unlink(missing_ok=True)
+    stuck[0].settimeout(PATIENCE)
+    assert stuck[0].recv(100)[:12] in (b"", b"HTTP/1.1 502")  # the oldest gave way
+    for connection in stuck:
+        connection.close()
+
+
+def test_an_application_that_crashes_while_an_older_one_drains_is_started_again(world: World) -> None:
+    old = code("one")
+    new = code("two", "import threading, os; threading.Timer(0.3, os._exit, [5]).start()")
+    site = Site(world, old, "--drain-timeout", "60")
+    with socket.create_connection(("127.0.0.1", site.port)) as stuck:
+        stuck.sendall(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        site.until_slow_has_begun()
+        site.push("p1", old, new)
+        site.peer.keep("p1", new)
+        assert site.peer.hear("crashed", push_id="p1")["exit_code"] == 5
+        site.peer.hear_app("healthy")
+        site.go.touch()
+        assert stuck.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_code_that_crashes_while_a_candidate_is_on_trial_is_started_again(world: World) -> None:
+    old = code("one")
+    world.volume.sidecar.mkdir()
+    (world.volume.sidecar / "lock").touch()
+    site = Site(world, old, "--health-timeout", "15")
+    site.world.volume.plan("p1", old, {**code("two"), "server.py": b"import time; time.sleep(1000)"})
+    site.peer.say("try", push_id="p1", deadline_s=30)
+    site.peer.hear("progress", stage="health")
+    os.kill(site.container.status()["pid"], signal.SIGKILL)
+    assert site.peer.hear("crashed")["signal"] == signal.SIGKILL
+    site.peer.hear_app("healthy")
+    assert site.ask()[0] == "one"
+    site.peer.say("undo", push_id="p1")
+    site.peer.hear("undone", push_id="p1")
+
+
+def test_a_directory_that_could_not_follow_is_brought_up_with_the_next_push(world: World) -> None:
+    trees = [code(str(number)) for number in range(3)]
+    site = Site(world, trees[0])
+    site.push("p1", trees[0], trees[1])
+    manifest = world.volume.root / ".sidecar" / "manifest"
+    world.volume.commit(trees[1], "p1")
+    os.rename(world.volume.root / "current", world.volume.root / "away")
+    site.peer.say("keep", push_id="p1")
+    assert "does not follow yet" in site.peer.hear("error")["message"]
+    site.peer.hear("kept", push_id="p1")
+    os.rename(world.volume.root / "away", world.volume.root / "current")
+    assert manifest.is_dir()
+    assert site.push("p2", trees[1], trees[2], generation=2)["verdict"] == "keep"
+    assert site.ask()[0] == "2"
+
+
+def test_what_a_hook_has_made_is_there_for_the_next_push(world: World) -> None:
+    needs = "assert open('node_modules/x.js').read() == 'made'"
+    old, new, last = code("one"), code("two", needs), code("three", needs)
+    site = Site(world, old)
+    made = {
+        "run": "mkdir node_modules; printf made > node_modules/x.js",
+        "moment": "before_start",
+        "seconds": 10,
+    }
+    assert site.push("p1", old, new, hooks=[made])["verdict"] == "keep"
+    site.peer.keep("p1", new)
+    assert site.push("p2", new, last, generation=2)["verdict"] == "keep"
+    site.peer.keep("p2", last)
+    site.container.crash()
+    site.start()
+    site.container.connect()
+    assert site.ask()[0] == "three"
+
+
+def test_a_check_that_asks_whoever_serves_is_refused(world: World) -> None:
+    container = world.container(code("one"))
+    options = ("--reload", "blue-green", "--listen", "127.0.0.1:8123")
+    container.start("true", health="cmd:curl -f http://127.0.0.1:8123/", options=options)
+    assert container.wait() == 2
+    container.wait_for_output(b"write {port} in it", err=True)
 
 
 def test_an_instance_writes_into_no_tree_but_its_own(world: World) -> None:

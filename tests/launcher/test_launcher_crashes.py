@@ -63,6 +63,16 @@ def test_the_pause_is_short_again_after_it_has_stayed_up() -> None:
     assert end(crashes, started=980.0, clock=1004.0) == 0.5
 
 
+def test_what_has_crashed_is_started_again_however_long_it_had_stayed_up() -> None:
+    crashes = Crashes(10)
+    crashes.kept(995.0)
+    assert [end(crashes), end(crashes)] == [0.5, 1.0]
+    assert end(crashes, clock=9000.0, started=2000.0) == 0.5
+    assert crashes.record is not None
+    assert crashes.record["after_ms"] == 7_000_000
+    assert end(crashes, DONE, clock=9100.0, started=9050.0) is None
+
+
 def test_what_was_pushed_and_fails_at_each_start_is_held_for_the_next_push() -> None:
     assert end(Crashes(10)) == 0.5
 

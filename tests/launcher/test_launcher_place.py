@@ -4,6 +4,7 @@ import pytest
 
 from codesync.launcher.options import Options, parse_options
 from codesync.launcher.place import Place
+from codesync.supervise import HealthError
 
 COMMAND = ["serve", "--dir={root}/static", "--port", "{port}"]
 
@@ -34,16 +35,29 @@ def test_without_a_port_nothing_is_replaced() -> None:
     [
         ("http://127.0.0.1:8000/health", "http://127.0.0.1:4711/health"),
         ("http://127.0.0.1:{port}/health", "http://127.0.0.1:4711/health"),
-        ("http://127.0.0.1:9000/health", "http://127.0.0.1:9000/health"),
         ("http://[::1]:8000/", "http://[::1]:4711/"),
         ("tcp://localhost:8000", "tcp://localhost:4711"),
         ("cmd:curl localhost:{port}/8000", "cmd:curl localhost:4711/8000"),
-        ("cmd:curl localhost:8000", "cmd:curl localhost:8000"),
-        ("http://h:99999/", "http://h:99999/"),
+        ("cmd:curl localhost:$PORT/x:8000", "cmd:curl localhost:$PORT/x:8000"),
+        ("cmd:./check", "cmd:./check"),
     ],
 )
 def test_a_check_of_the_common_port_asks_the_instance(health: str, asked: str) -> None:
     assert Place("/files/roots/3", 4711).check(blue_green("--health", health)) == asked
+
+
+def test_a_check_of_the_usual_port_asks_the_instance_too() -> None:
+    at_80 = options("--reload", "blue-green", "--listen", "0.0.0.0:80", "--health", "http://h/health")
+    assert Place("/files/roots/3", 4711).check(at_80) == "http://h:4711/health"
+
+
+@pytest.mark.parametrize(
+    "health",
+    ["http://127.0.0.1:9000/", "tcp://h:1", "http://h/", "cmd:curl -f localhost:8000/health"],
+)
+def test_a_check_that_asks_whichever_instance_serves_is_refused(health: str) -> None:
+    with pytest.raises(HealthError, match=r"write \{port\} in it"):
+        Place("/files/roots/3", 4711).check(blue_green("--health", health))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The ways to reload but blue-green, crashes after a push, hooks and logs: real processes, the sidecar played."""
 
+import json
 import os
 from typing import Any
 
@@ -349,10 +350,60 @@ def test_the_output_of_all_runs_can_be_asked_for(world: World) -> None:
     peer.say("logs", request=1, lines=100, since_push="", follow=False)
     assert lines(peer.hear("log", request=1, last=True)) == [("stdout", "", "one"), ("stdout", "p1", "two")]
     peer.say("logs", request=2, lines=100, since_push="p1")
-    assert lines(peer.hear("log", request=2, last=True)) == [("stdout", "p1", "two")]
+    found = peer.hear("log", request=2, last=True)
+    assert (lines(found), found["known"]) == ([("stdout", "p1", "two")], True)
     peer.say("logs", request=3, lines=1, since_push="p9")
-    assert "nothing is remembered of push p9" in lines(peer.hear("log", request=3))[0][2]
-    assert lines(peer.hear("log", request=3, last=True)) == [("stdout", "p1", "two")]
+    found = peer.hear("log", request=3, last=True)
+    assert (lines(found), found["known"]) == ([("stdout", "p1", "two")], False)
+
+
+def test_whatever_an_application_writes_fits_into_the_conversation(world: World) -> None:
+    flood = "for i in $(seq 40); do head -c 60000 /dev/zero | tr '\\0' '\\1'; echo; done; "
+    old, new = runs("one"), {"run.sh": script(flood + "exit 3")}
+    _, peer = started(world, old, settle=20)
+    verdict = push(world, peer, "p1", old, new, hook("before_start", flood))
+    assert (verdict["verdict"], verdict["exit_code"]) == ("undone", 3)
+    assert max(len(json.dumps(message)) for message in peer.heard) <= 1024 * 1024
+    peer.say("logs", request=1, lines=1000, since_push="", follow=True)
+    peer.hear("log", request=1)
+    peer.say("logs", request=2, lines=1000, since_push="", follow=False)
+    peer.hear("log", request=2, last=True)
+
+
+def test_a_signal_that_nobody_heeds_is_no_healthy_push(world: World) -> None:
+    old = {"run.sh": script("trap '' HUP; echo up; sleep 1000 & wait; wait")}
+    _, peer = started(
+        world, old, "--reload", "signal:HUP", "--health-timeout", "0.3", settle=0.1, health="cmd:true"
+    )
+    verdict = push(world, peer, "p1", old, {**old, "x": b"1"})
+    assert (verdict["verdict"], verdict["back"]) == ("undone", True)
+    assert "none of its 1 processes was replaced within 0.3 s of signal:HUP" in verdict["reason"]
+
+
+def test_what_hooks_write_stays_where_that_was_asked_for(world: World) -> None:
+    old = runs("one")
+    _, peer = started(world, old, "--no-log-tail")
+    verdict = push(world, peer, "p1", old, runs("two"), hook("before_start", "echo secret"))
+    assert [report["output"] for report in verdict["hooks"]] == [[]]
+
+
+def test_an_apply_is_not_lost_to_a_push_that_is_called_off(world: World) -> None:
+    old, new = runs("one"), runs("two")
+    _, peer = started(world, old)
+    target = world.volume.commit(new, "p1")
+    world.volume.plan("p2", old, old)
+    peer.say("apply")
+    peer.say("try", push_id="p2", deadline_s=30)
+    peer.say("undo", push_id="p2")
+    assert peer.hear("applied")["tree_id"] == target
+
+
+def test_the_old_code_that_does_not_come_back_is_told(world: World) -> None:
+    world.volume.sidecar.mkdir()
+    (world.volume.sidecar / "lock").touch()
+    old = dies("0.1")
+    _, peer = started(world, old, settle=0.5)
+    assert push(world, peer, "p1", old, dies("0.1", 4))["back"] is False
 
 
 def test_output_can_be_followed_until_nobody_wants_it(world: World) -> None:

@@ -126,7 +126,7 @@ def test_old_bytecode_does_not_run_though_size_and_second_are_the_same(world: Wo
 
 
 def test_a_push_that_crashes_is_undone_and_shows_its_traceback(world: World) -> None:
-    container, peer = started(world)
+    container, peer = started(world, settle=1)
     crash = b"def main():\n    raise RuntimeError('no database')\n\nmain()\n"
     bad = {**ONE, "run.sh": script(f"echo starting\nexec {sys.executable} -S app.py\n"), "app.py": crash}
     verdict = peer.push("p1", ONE, bad)

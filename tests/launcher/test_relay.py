@@ -1,6 +1,7 @@
 """One connection at a time through a relay: bytes and ends."""
 
 import hashlib
+import resource
 import select
 import socket
 import threading
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesync.launcher.relay import Relay
+from codesync.launcher.relay import RESERVED_DESCRIPTORS, Relay
 from codesync.launcher.relay.side import Side
 from tests.launcher.relay_twins import (
     SECONDS,
@@ -342,3 +343,18 @@ def test_many_connections_at_once(make: Callable[[str], Twin]) -> None:
             client.close()
         drained = drain(relay, b.port)
         assert drained.wait(SECONDS)
+
+
+def test_clients_leave_the_launcher_its_own_descriptors(
+    make: Callable[[str], Twin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (RESERVED_DESCRIPTORS + 5, 1024))
+    with relaying(make("one").port) as relay:
+        first, second, third = (client_of(relay) for _ in range(3))
+        assert (ask(first), ask(second)) == ("one", "one")
+        third.sendall(get())
+        assert select.select([third], [], [], 0.2)[0] == []
+        first.close()
+        assert read_answer(third) == b"one"
+        second.close()
+        third.close()

@@ -12,19 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from codesync.transaction import Recovery, TransactionError, recover
+from codesync.transaction import Recovery, Transaction, TransactionError, recover
 from tests.transaction.trees import (
     FOREVER,
     Counter,
     Tree,
     build,
     dead_at,
+    difference,
     directory,
     file,
     killed_at,
     link,
     place,
     read,
+    stage,
     staged,
     stagings_in,
     without_root,
@@ -87,6 +89,32 @@ def undo(root: bytes) -> None:
         transaction.undo()
 
 
+def keep_in_steps(root: bytes) -> None:
+    with staged(root, OLD, NEW, durable=True) as transaction:
+        transaction.prepare()
+        transaction.rename(sync=False)
+        transaction.sync()
+        transaction.keep()
+
+
+def undo_in_steps(root: bytes) -> None:
+    with staged(root, OLD, NEW, durable=True) as transaction:
+        transaction.prepare()
+        transaction.rename(sync=False)
+        transaction.undo()
+
+
+def keep_prepared_anew(root: bytes) -> None:
+    """With a change that comes too late."""
+    early, late = difference(OLD, NEW)[1:], difference(OLD, NEW)[:1]
+    with Transaction.begin(root, "t") as transaction:
+        stage(transaction, early)
+        transaction.prepare()
+        stage(transaction, late)
+        transaction.rename(sync=False)
+        transaction.keep()
+
+
 def fresh(root: bytes) -> None:
     shutil.rmtree(root, ignore_errors=True)
     build(root, OLD)
@@ -101,7 +129,19 @@ def judged(root: bytes, found: list[Recovery]) -> str:
     return outcome
 
 
-@pytest.mark.parametrize(("action", "kept"), [(keep, False), (keep, True), (undo, True)])
+@pytest.mark.parametrize(
+    ("action", "kept"),
+    [
+        (keep, False),
+        (keep, True),
+        (undo, True),
+        (keep_in_steps, False),
+        (keep_in_steps, True),
+        (undo_in_steps, True),
+        (keep_prepared_anew, False),
+        (keep_prepared_anew, True),
+    ],
+)
 def test_whenever_a_process_is_killed_recovery_gives_the_old_or_the_new_tree(
     root: bytes, action: Callable[[bytes], None], kept: bool
 ) -> None:
@@ -114,8 +154,31 @@ def test_whenever_a_process_is_killed_recovery_gives_the_old_or_the_new_tree(
         step += 1
     assert step > 100
     assert outcomes[0] == "old"
-    assert outcomes[-1] == ("new" if action is keep else "old")
+    assert outcomes[-1] == ("old" if action in (undo, undo_in_steps) else "new")
     assert "new" in outcomes
+
+
+def test_the_owners_record_decides_and_needs_no_sync_of_ours(root: bytes) -> None:
+    """Killed anywhere, before his record is there or after: also while what only undoing needs is let go."""
+    record = os.path.join(os.path.dirname(root), b"record")
+
+    def run() -> None:
+        with staged(root, OLD, NEW, durable=True) as transaction:
+            transaction.prepare()
+            transaction.rename(sync=False)
+            transaction.sync()
+            os.mkdir(record)
+            transaction.keep(decided=True)
+
+    outcomes, step = [], 1
+    fresh(root)
+    while killed_at(step, run):
+        outcomes.append(judged(root, recover(root, lambda id: os.path.exists(record))))
+        assert outcomes[-1] == ("new" if os.path.exists(record) else "old")
+        fresh(root)
+        shutil.rmtree(record, ignore_errors=True)
+        step += 1
+    assert outcomes.count("new") > 10
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -164,26 +227,31 @@ def failing(step: int, many: int = 1) -> Counter:
     return Counter(step, fail, many=many, reading=True)
 
 
-def test_whichever_system_call_fails_the_tree_is_put_back_and_the_error_raised(root: bytes) -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_whichever_system_call_fails_the_tree_is_put_back_and_the_error_raised(
+    root: bytes, ahead: bool
+) -> None:
     step, counter = 0, failing(0)
     while step <= counter.calls:
         step += 1
         fresh(root)
         counter = failing(step)
         with counter.installed():
-            raised = _fails(root)
+            raised = _fails(root, ahead)
         assert raised or without_root(read(root)) == without_root(NEW)
         judged(root, recover(root, lambda id: False))
         assert stagings_in(root) == []
     assert step > 200
 
 
-def _fails(root: bytes) -> bool:
+def _fails(root: bytes, ahead: bool) -> bool:
     """Whether the transaction raises; before it is kept the tree is then the old one, without any recovery."""
     try:
         with staged(root, OLD, NEW, durable=True) as transaction:
             try:
-                transaction.rename()
+                if ahead:
+                    transaction.prepare()
+                transaction.rename(sync=not ahead)
             except TransactionError:
                 assert without_root(read(root)) == without_root(OLD)
                 raise
@@ -193,7 +261,7 @@ def _fails(root: bytes) -> bool:
     return False
 
 
-@pytest.mark.parametrize("action", [keep, undo])
+@pytest.mark.parametrize("action", [keep, undo, keep_in_steps, keep_prepared_anew])
 @pytest.mark.parametrize("many", [2, 3, 7, 20, FOREVER])
 def test_a_disk_that_fails_for_a_while_is_recovered_when_it_works_again(
     root: bytes, action: Callable[[bytes], None], many: int

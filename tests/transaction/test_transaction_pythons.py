@@ -30,7 +30,9 @@ def stage(number):
     t.add(Change(b"link", SYMLINK, target=b"d"))
     t.add(Change(b"gone", DELETE))
     t.add(Change(b"x", ATTRIBUTES, 0o755, 10**18))
-    t.rename()
+    t.prepare()
+    t.rename(sync=False)
+    t.sync()
     return t
 os.mkdir(root)
 for name in ("m.py", "gone", "x"):

@@ -15,6 +15,7 @@ Bytes are relayed as they are; what is no HTTP/1 is relayed all the same, and st
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 import sys
 import threading
@@ -34,8 +35,15 @@ BACKLOG = 4096  # the kernel makes it less
 ACCEPTED_AT_ONCE = 64
 PAUSE_SECONDS = 0.1  # until a connection is accepted again when there are no descriptors
 CLOSE_SECONDS = 5.0
+RESERVED_DESCRIPTORS = 96
 SWITCH_SECONDS = 0.0002
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def most_connections() -> int:
+    """How many clients may be served at once: two descriptors each, and the launcher needs some of its own."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 30 if soft == resource.RLIM_INFINITY else max(1, (soft - RESERVED_DESCRIPTORS) // 2)
 
 
 class Relay:
@@ -62,6 +70,7 @@ class Relay:
         self._poll = Poll()
         self._twins = Twins(self._poll)
         self._connections: set[Connection] = set()
+        self._most = most_connections()
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._interval = sys.getswitchinterval()
@@ -125,17 +134,24 @@ class Relay:
 
     def _accept(self, _: int) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
+            if len(self._connections) >= self._most:
+                self._pause()
+                return
             try:
                 client, _ = self._listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in _NONE_LEFT:
-                    self._poll.watch(self._listener, READ, 0, self._accept)
-                    self._poll.after(PAUSE_SECONDS, self._listen)
+                    self._pause()
                     return
                 continue  # this one has gone already
             self._welcome(client)
+
+    def _pause(self) -> None:
+        """Let the others wait in the backlog."""
+        self._poll.watch(self._listener, READ, 0, self._accept)
+        self._poll.after(PAUSE_SECONDS, self._listen)
 
     def _welcome(self, client: socket.socket) -> None:
         client.setblocking(False)
