@@ -52,7 +52,15 @@ def state_after(state: ReplicaState, member: Member, words: Words, at: float) ->
         at=at,
         restores=member.order.restores,
     )
-    return replace(state, tree=member.order.target, generation=generation, history=(*state.history, entry))
+    changed = generation != state.generation
+    return replace(
+        state,
+        tree=member.order.target,
+        generation=generation,
+        history=(*state.history, entry),
+        trial=None,
+        crash=None if changed else state.crash,
+    )
 
 
 def stored(turn: Turn, attempt: Attempt, chain: Chain, at: float) -> KeepSpool | DropSpool | None:

@@ -38,6 +38,10 @@ class AtLauncher:
         """Whether one is there."""
         return self._launcher.connected
 
+    async def is_there(self) -> bool:
+        """Whether one is there, or comes back in a moment."""
+        return await self._launcher.is_there()
+
     @property
     def has_check(self) -> bool:
         """Whether it has a health check."""

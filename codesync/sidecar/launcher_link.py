@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ VERSION = 1
 MAX_LINE = 1024 * 1024
 HELLO_TIMEOUT = 5.0
 RETRY_SECONDS = 0.2
+LOST_SECONDS = 1.0  # a launcher that was lost so short a time ago is expected back
+BACK_SECONDS = 2.0  # that takes no longer: a retry, and its hello
 
 log = logging.getLogger("codesync.sidecar")
 Message = dict[str, Any]
@@ -48,6 +51,9 @@ class LauncherLink:
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[tuple[str, str], asyncio.Future[Message]] = {}
         self._complained = ""
+        self._connecting = False  # somebody listens, and has not said hello yet
+        self._lost_at = float("-inf")  # by the loop's clock
+        self._greeted = asyncio.Event()
         self.hello: Message | None = None
         self.looked = asyncio.Event()  # set once it is known whether a launcher is there
 
@@ -55,6 +61,15 @@ class LauncherLink:
     def connected(self) -> bool:
         """Whether both hellos have been said."""
         return self.hello is not None
+
+    async def is_there(self) -> bool:
+        """Whether both hellos have been said; one that was lost a moment ago, or that listens, gets the time to say its own."""
+        lost_for = asyncio.get_running_loop().time() - self._lost_at
+        if not self.connected and (self._connecting or lost_for < LOST_SECONDS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BACK_SECONDS):
+                    await self._greeted.wait()
+        return self.connected
 
     async def run(self) -> None:
         """Connect, listen, reconnect; until cancelled."""
@@ -78,6 +93,7 @@ class LauncherLink:
     async def _converse(self) -> None:
         reader, writer = await self._connect()
         try:
+            self._connecting = True
             writer.write(_line(self._greet()))
             async with asyncio.timeout(HELLO_TIMEOUT):
                 line = await reader.readline()
@@ -90,6 +106,7 @@ class LauncherLink:
                     f"the launcher speaks version {theirs}, this sidecar {VERSION}: use the same codesync for both"
                 )
             self._writer, self.hello, self._complained = writer, hello, ""
+            self._greeted.set()
             self.looked.set()
             self._on_message(hello)
             while line := await reader.readline():
@@ -131,11 +148,14 @@ class LauncherLink:
 
     def _lose(self, writer: asyncio.StreamWriter) -> None:
         was, self._writer, self.hello = self.hello, None, None
+        self._connecting = False
+        self._greeted.clear()
         writer.close()
         for key, future in list(self._waiting.items()):
             error = LauncherError("the launcher closed its connection; is its container restarting?")
             self._fail(key, future, error)
         if was is not None:
+            self._lost_at = asyncio.get_running_loop().time()
             self._on_message(checked({"type": "lost"}))
 
     def send(self, message: Message) -> None:

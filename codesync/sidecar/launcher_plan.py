@@ -1,11 +1,16 @@
-"""`trial/plan.json`: what the launcher is to do for one push. Pure; docs/launcher-socket.md has the fields."""
+"""`trial/plan.json`, what the launcher is to do for one push, and what it should know for that of the tree it has.
+
+Pure; docs/launcher-socket.md has the fields.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from codesync.delta import Manifest
+from codesync.delta.manifest import form
 from codesync.sidecar.pushes import Staged
 from codesync.transaction import FILE, Change
 
@@ -26,6 +31,21 @@ def launcher_plan(staged: Staged, base: str, generation: int) -> bytes:
         "changes": [_told(change, staged.files) for change in staged.changes],
     }
     return json.dumps(plan).encode()
+
+
+def touched(base: Manifest, changes: Iterable[Change]) -> bytes:
+    """Of the manifest of `base` the paths of the changes and the directories above them, as `trial/<tree_id>.json`.
+
+    That is all a launcher needs to notice what somebody else has changed there, however large the tree is.
+    """
+    paths: set[bytes] = set()
+    for change in changes:
+        path = change.path
+        while path and path not in paths:
+            paths.add(path)
+            path = path.rpartition(b"/")[0]
+    entries = [entry for path in sorted(paths) if (entry := base.get(path))]
+    return json.dumps(form.to_json(entries, (), base.tree_id)).encode()
 
 
 def _told(change: Change, files: Mapping[bytes, Path]) -> dict[str, object]:

@@ -149,6 +149,7 @@ _ALWAYS: dict[str, _Check] = {"type": _name, "push_id": _name}
 _ALSO: dict[str, dict[str, _Check]] = {
     "hello": {
         "version": _number,
+        "image": _name,
         "applied": _name_or_none,
         "gen0": lambda value: _name(value) or "none",
         "health": bool,
@@ -165,6 +166,7 @@ _ALSO: dict[str, dict[str, _Check]] = {
     "verdict": {
         "verdict": _name,
         "failed": lambda value: value is True,
+        "back": lambda value: value is not False,
         "pid": _number,
         "healthy_ms": _count_or_none,
         "exit_code": _number,
@@ -175,6 +177,6 @@ _ALSO: dict[str, dict[str, _Check]] = {
         "timings_ms": _timings,
         "hooks": _hooks,
     },
-    "log": {"request": _number, "lines": _lines, "last": bool},
+    "log": {"request": _number, "lines": _lines, "last": bool, "known": lambda value: value is not False},
     "error": {"message": _text},
 }

@@ -26,6 +26,7 @@ _LAUNCHER_LOST = (
 _SILENT = (
     "the launcher does not tell its log; give the application's image the same codesync as the sidecar's"
 )
+_UNKNOWN = b'{"known": false}\n'
 Line = tuple[float, str, str, str]
 
 
@@ -84,7 +85,7 @@ class Logs:
         if (reader := self._readers.get(number)) is not None:
             if message["last"]:
                 del self._readers[number]  # it says no more by itself
-            reader.add(message["lines"], last=message["last"])
+            reader.add(message["lines"], last=message["last"], known=message["known"])
 
     def lost(self) -> None:
         """The launcher is gone, and with it what it was asked."""
@@ -120,12 +121,15 @@ class _Reader:
         self.heard = False
         self.ended = False
         self.lost = False
+        self._first = b""  # is told before any line
         self._size = 0
         self._missed: tuple[int, float] | None = None
         self._changed = asyncio.Event()
 
-    def add(self, lines: Iterable[Line], *, last: bool) -> None:
-        """Take what has come; the oldest gives way."""
+    def add(self, lines: Iterable[Line], *, last: bool, known: bool = True) -> None:
+        """Take what has come; the oldest gives way. `known`: something is remembered of the push that was asked for."""
+        if not (known or self.heard):
+            self._first = _UNKNOWN
         self.heard, self.ended = True, last
         for line in lines:
             data = _json_line(line)
@@ -157,7 +161,8 @@ class _Reader:
 
     def take(self) -> bytes:
         """As many whole lines as one piece of an answer holds."""
-        piece = bytearray(self._words_for_missed())
+        piece = bytearray(self._first + self._words_for_missed())
+        self._first = b""
         while self.lines and len(piece) + len(self.lines[0][1]) <= MAX_CHUNK:
             data = self.lines.popleft()[1]
             self._size -= len(data)

@@ -1,7 +1,7 @@
 """What the sidecar's user may not do with the volume, a line each with its remedy; and what the launcher's user may not.
 
 Permissions are asked for, nothing is tried out. The launcher's lines come from a file on the volume: it may be unable to
-tell them in any other way.
+tell them in any other way. The application can write there too, and nothing that it puts there may stop the sidecar.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import logging
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
+from codesync.sidecar.reports import one_line
 from codesync.sidecar.volume import Volume
+from codesync.transaction import Root, TransactionError
 from codesync.transaction.access import READ, WRITE, owner, refusal, stranger_to_group, user
 
-NOTES = (".launcher/notes", ".launcher-notes")
+NOTES = (b".launcher/notes", b".launcher-notes")
 MAX_NOTES = 16 * 1024  # bytes
 MAX_LINES = 8
 MAX_LINE = 1000  # characters
@@ -35,11 +38,17 @@ class Permissions:
         self._volume = volume
         self._changed = changed
         self._every = every
+        self._complained = ""
         self.notes: tuple[str, ...] = ()
 
     def look(self) -> bool:
-        """Look now, and log what is new; whether the notes are others than before."""
-        before, self.notes = self.notes, tuple(missing(self._volume))
+        """Look now, and log what is new; whether the notes are others than before. Raises nothing."""
+        try:
+            found = tuple(missing(self._volume))
+        except Exception as error:  # these are hints: pushes do not need them
+            self._complain(error)
+            return False
+        before, self.notes = self.notes, found
         for line in self.notes:
             if line not in before:
                 log.warning("%s", line)
@@ -48,13 +57,22 @@ class Permissions:
     async def run(self) -> None:
         """Look until cancelled; `changed` is called whenever there is something else to tell."""
         while True:
-            if self.look():
-                await self._changed()
+            try:
+                if self.look():
+                    await self._changed()
+            except Exception as error:  # who looks must not take those with him who push
+                self._complain(error)
             await asyncio.sleep(self._every)
+
+    def _complain(self, error: Exception) -> None:
+        text = f"{type(error).__name__}: {error}"
+        if text != self._complained:  # it is looked again and again
+            log.error("what is missing on the volume cannot be told: %s", text)
+        self._complained = text
 
 
 def missing(volume: Volume) -> list[str]:
-    """What this user cannot do and has to, then what the launcher has left word of. Never raises OSError."""
+    """What this user cannot do and has to, then what the launcher has left word of. Raises OSError when the volume goes away."""
     return [*_own(volume), *_launchers(volume)]
 
 
@@ -86,13 +104,10 @@ def _unshared(volume: Volume) -> str:
 
 
 def _launchers(volume: Volume) -> list[str]:
-    for name in NOTES:
-        try:
-            file = os.open(volume.root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            continue
-        with open(file, "rb") as notes:
-            return _lines(notes.read(MAX_NOTES))
+    with Root(os.fsencode(volume.root)) as root:
+        for name in NOTES:
+            with suppress(OSError, TransactionError), root.open(name) as notes:
+                return _lines(notes.read(MAX_NOTES))
     return []
 
 
@@ -102,4 +117,4 @@ def _lines(data: bytes) -> list[str]:
     except (ValueError, RecursionError):
         return []
     told = found if isinstance(found, list) else []
-    return [" ".join(line.split())[:MAX_LINE] for line in told[:MAX_LINES] if isinstance(line, str)]
+    return [one_line(" ".join(line.split()))[:MAX_LINE] for line in told[:MAX_LINES] if isinstance(line, str)]

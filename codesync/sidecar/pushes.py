@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from codesync.plan import ReplicaTree
 from codesync.protocol import Hook, TreeRef
-from codesync.sidecar.state import Result
+from codesync.sidecar.state import Result, StartHook
 from codesync.transaction import Change
 
 MAX_WORDS = 500  # characters of a sentence that a result remembers
 MAX_TIMINGS = 32
 MAX_STEP = 64  # characters of a step's name
+BEFORE_START = "before_start"
 
 
 class Push(NamedTuple):
@@ -49,6 +50,14 @@ class Staged:
     target: ReplicaTree
     changes: tuple[Change, ...]
     files: dict[bytes, Path]
+
+
+def start_hooks(staged: Staged) -> Iterator[StartHook]:
+    """Those of its hooks that also a later container has to run: none where there is nothing to be started for."""
+    push = staged.push
+    for hook in push.hooks if staged.changes else ():
+        if hook.moment == BEFORE_START:
+            yield StartHook(push.push_id, hook.run, hook.moment, hook.seconds)
 
 
 def make_result(push: Push, ending: Ending, tree: TreeRef, generation: int, at: float) -> Result:

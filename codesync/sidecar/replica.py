@@ -5,6 +5,7 @@ This file knows no websocket: messages in by `handle`, messages out by `send`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -36,11 +37,21 @@ from codesync.sidecar.at_launcher import STOP_SECONDS
 from codesync.sidecar.launcher_link import LauncherError, LauncherLink
 from codesync.sidecar.logs import Logs
 from codesync.sidecar.permissions import Permissions
-from codesync.sidecar.reports import failed, one_line, present_crash, told_commit, told_crash, told_result
-from codesync.sidecar.store import Store
+from codesync.sidecar.reports import (
+    failed,
+    one_line,
+    present_crash,
+    present_trial,
+    told_commit,
+    told_crash,
+    told_result,
+)
+from codesync.sidecar.store import Store, StoreError
 from codesync.sidecar.tasks import Tasks
 from codesync.sidecar.trial import UNDO_MARGIN, Trials
 from codesync.transaction import TransactionError
+
+SOON = 0.1  # seconds: so late at most is told what the application has become
 
 log = logging.getLogger("codesync.sidecar")
 Send = Callable[[Message], Awaitable[None]]
@@ -69,6 +80,7 @@ class Replica:
         self._app: dict[str, Any] = {}
         self._gen0 = "none"
         self._settling = False
+        self._telling: asyncio.TimerHandle | None = None  # what has changed is told when it is due
         self.permissions.look()
 
     # --- state -----------------------------------------------------------------------------------------------
@@ -88,7 +100,7 @@ class Replica:
             reload=hello["reload"] if hello else "",
             app=self._app,
             crash=present_crash(self._crash, state),
-            trial=self._trials.told,
+            trial=present_trial(self._trials.told, state),
             notes=tuple(
                 dict.fromkeys([*state.notes, *self.permissions.notes, *(hello["notes"] if hello else ())])
             ),
@@ -104,7 +116,16 @@ class Replica:
 
     async def tell_state(self) -> None:
         """Tell the proxy, if one is connected, how the replica is now."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         await self._send(State(replica=self.state))
+
+    def _tell_state_soon(self) -> None:
+        """A restart has four states in a moment, and while a push waits for it there is more urgent work."""
+        if self._telling is None:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(SOON, lambda: self.tasks.spawn(self.tell_state()))
 
     def parted(self) -> None:
         """The proxy is lost, and with it whoever has asked something."""
@@ -144,7 +165,7 @@ class Replica:
         if kind in ("hello", "lost"):
             self.permissions.look()
         if kind == "hello":
-            self._crash = told_crash(message["crash"])
+            self._crash = told_crash(message["crash"]) or self._known_crash(message["image"])
             self._gen0 = message["gen0"]
             self.tasks.spawn(self._welcome_launcher(message))
         elif kind == "gen0":
@@ -160,8 +181,15 @@ class Replica:
             self._logs.lost()
         elif kind == "error":
             log.warning("launcher: %s", message["message"])
-        if kind in ("app", "crashed", "lost"):
+        if kind == "app":
+            self._tell_state_soon()
+        elif kind in ("crashed", "lost"):
             self.tasks.spawn(self.tell_state())
+
+    def _known_crash(self, image: str) -> Crash | None:
+        """What a launcher before this one has told: this one does not know it. Of another image it tells nothing."""
+        ours = self.store.state.image
+        return None if ours and image and image != ours else self._crash
 
     async def _welcome_launcher(self, hello: dict[str, Any]) -> None:
         trial = hello["trial"]
@@ -205,7 +233,7 @@ class Replica:
             commit = await self.tasks.disk(self.store.adopt_generation0)
             self.launcher.send({"type": "adopted", "tree_id": commit.tree_id})
             log.info("generation 0 taken from the image: tree %s", commit.tree_id[:12])
-        except (OSError, ValueError, KeyError, DeltaError, TransactionError) as error:
+        except (OSError, ValueError, KeyError, DeltaError, StoreError, TransactionError) as error:
             log.error(
                 "the image's copy cannot be taken over, so the first push carries the whole tree: %s", error
             )
@@ -259,7 +287,7 @@ class Replica:
                 await self._send(failed(message.push_id, "stage", "internal", text))
             case Try():
                 await self._send(failed(message.push_id, "try", "internal", text))
-            case Keep():
+            case Keep() if not self._trials.is_kept(message.push_id):
                 await self._send(failed(message.push_id, "keep", "internal", text))
             case Undo():
                 await self._trials.tell_undone(message.push_id, text)

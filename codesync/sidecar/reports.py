@@ -13,6 +13,7 @@ from codesync.protocol import (
     ReplicaReport,
     Result,
     TreeRef,
+    Trial,
     fit_report,
 )
 from codesync.sidecar import state as own
@@ -77,6 +78,12 @@ def present_crash(crash: Crash | None, state: own.State) -> Crash | None:
     return crash if crash.push_id in same else None
 
 
+def present_trial(trial: Trial | None, state: own.State) -> Trial | None:
+    """The trial, unless it is committed already: then it is none any more, whoever may still have to be told."""
+    committed = state.committed
+    return None if trial and committed and trial.push_id == committed.push_id else trial
+
+
 def verdict_status(verdict: dict[str, Any], *, has_check: bool) -> str:
     """What a trial's verdict, as the link has checked it, makes of the replica."""
     if verdict["verdict"] != "keep":
@@ -100,6 +107,7 @@ def make_report(state: own.State, status: str, verdict: dict[str, Any]) -> Repli
         drift=tuple(verdict.get("drift", ())),
         timings_ms=verdict.get("timings_ms", {}),
         hooks=tuple(_told_hook(hook) for hook in verdict.get("hooks", ())),
+        back=verdict.get("back", True),
         reason=verdict.get("reason", ""),
     )
     return fit_report(report)

@@ -6,12 +6,13 @@ This file knows the format only; `store.py` reads and writes it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 VERSION = 1
 KEPT_RESULTS = 64
+KEPT_HOOKS = 64
 
 
 class StateError(Exception):
@@ -70,8 +71,21 @@ class Result:
 
 
 @dataclass(frozen=True)
+class StartHook:
+    """A command before the start that a kept push called for, in the launcher's words; `seconds` bounds it."""
+
+    push_id: str
+    run: str
+    moment: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class State:
-    """All of `.sidecar/state`. `history` is oldest first and ends with what is committed."""
+    """All of `.sidecar/state`. `history` is oldest first and ends with what is committed.
+
+    `hooks` are those of all pushes since generation 0, oldest first: a container made from the image has to run them.
+    """
 
     replica: str
     image: str = ""
@@ -80,6 +94,7 @@ class State:
     history: tuple[Commit, ...] = ()
     results: tuple[Result, ...] = ()
     notes: tuple[str, ...] = ()
+    hooks: tuple[StartHook, ...] = ()
     version: int = field(default=VERSION)
 
     @property
@@ -96,10 +111,20 @@ class State:
         others = tuple(r for r in self.results if r.push_id != result.push_id)
         return (*others, result)[-KEPT_RESULTS:]
 
+    def with_hooks(self, hooks: Iterable[StartHook]) -> tuple[StartHook, ...]:
+        """The hooks with these as the newest; one that runs the same as an older one takes its place."""
+        found = {hook.run: hook for hook in self.hooks}
+        for hook in hooks:
+            found.pop(hook.run, None)
+            found[hook.run] = hook
+        return tuple(found.values())[-KEPT_HOOKS:]
+
     def to_bytes(self) -> bytes:
         """JSON; `committed` is repeated at the top level, where the launcher looks for it."""
         record: dict[str, Any] = asdict(self)
         record["results"] = [_without_defaults(result) for result in self.results]
+        if not self.hooks:
+            del record["hooks"]
         record["committed"] = asdict(self.committed) if self.committed else None
         return json.dumps(record, indent=1).encode()
 
@@ -118,11 +143,13 @@ class State:
             )
             results = tuple(Result(**r) for r in record.pop("results"))
             notes = tuple(record.pop("notes"))
+            hooks = tuple(StartHook(**h) for h in record.pop("hooks", ()))
             return cls(
                 trial=Trial(**trial) if trial else None,
                 history=history,
                 results=results,
                 notes=notes,
+                hooks=hooks,
                 **record,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import secrets
@@ -26,13 +25,14 @@ from codesync.hooks import matching
 from codesync.plan import ReplicaTree
 from codesync.protocol import TreeRef
 from codesync.sidecar.changes import TrialFiles, displaced_files, tree_changes
-from codesync.sidecar.generation0 import read_image
+from codesync.sidecar.committing import Fill, Ready, adopt_files, after_decision, prepared
+from codesync.sidecar.generation0 import applied_tree, read_image
 from codesync.sidecar.history import History
-from codesync.sidecar.launcher_plan import launcher_plan
-from codesync.sidecar.pushes import Ending, Push, Staged, make_result
+from codesync.sidecar.launcher_plan import launcher_plan, touched
+from codesync.sidecar.pushes import Ending, Push, Staged, make_result, start_hooks
 from codesync.sidecar.state import Commit, State, StateError, Trial
 from codesync.sidecar.trees import Trees
-from codesync.sidecar.volume import DIRECTORY_MODE, FILE_MODE, Volume, read_bounded, write_atomically
+from codesync.sidecar.volume import DIRECTORY_MODE, Volume, read_bounded, write_atomically
 from codesync.transaction import (
     ATTRIBUTES,
     DELETE,
@@ -45,10 +45,7 @@ from codesync.transaction import (
     recover,
 )
 
-MAX_RECORD = 64 * 1024
-
 log = logging.getLogger("codesync.sidecar")
-Fill = Callable[[Transaction, Change], None]
 
 
 class StoreError(UserError):
@@ -61,6 +58,8 @@ class Store:
     def __init__(self, volume: Volume, lock: IO[bytes], now: Callable[[], float]) -> None:
         self.volume = volume
         self.staged: Staged | None = None
+        self._ready: Ready | None = None  # to be committed
+        self._lost = ""  # why the trial, half taken over, cannot be committed any more
         self._lock = lock
         self._now = now
         self._root = Root(os.fsencode(volume.root))
@@ -101,6 +100,8 @@ class Store:
 
     def close(self) -> None:
         """Let another sidecar take the volume."""
+        if self._ready is not None:
+            self._ready.transaction.abandon()
         self._root.close()
         self._lock.close()
 
@@ -182,7 +183,8 @@ class Store:
 
     def _record_trial(self, staged: Staged) -> Staged:
         base, target = self.manifest.tree_id, staged.target.manifest.tree_id
-        plan = launcher_plan(staged, base, self._next(staged))
+        known, plan = touched(self.manifest, staged.changes), launcher_plan(staged, base, self._next(staged))
+        write_atomically(self.volume.trial / f"{base}.json", known, durable=False)
         write_atomically(self.volume.trial / "plan.json", plan, durable=False)
         self.staged = staged
         # not written: a start drops every trial, and the state must never be on its way to the disk unsynced
@@ -196,7 +198,11 @@ class Store:
 
     def drop_trial(self) -> None:
         """Forget the trial, if any."""
-        self.staged = None
+        self.staged, self._lost = None, ""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            with suppress(OSError, TransactionError):  # the next recovery removes what is left of it
+                ready.transaction.undo()
         with suppress(FileNotFoundError):
             shutil.rmtree(self.volume.trial)
         self._trees.dropped(self.state)
@@ -214,16 +220,26 @@ class Store:
     # --- committing ------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """What can be brought to the disk while the launcher tries the tree. Raises OSError; `commit` tries again."""
-        if self.staged is not None:
-            self._trees.prepare(self.staged.target, self.state)
+        """Bring to the disk all that a commit needs, while the launcher judges what it has taken from `trial/`.
 
-    def commit(self, ending: Ending) -> Commit:
-        """Make the trial the committed tree. Raises OSError, TransactionError: then the old one stands."""
+        What is left to `commit` is to rename, and to write the state. Raises OSError, TransactionError, StoreError; `commit`
+        tries again what can be tried again.
+        """
         staged = self.staged
-        assert staged is not None, "commit follows a stage"
+        if staged is None or self._ready is not None:
+            return
+        if self._lost:
+            raise StoreError(f"the push was not prepared: {self._lost}; push again")
+        try:
+            self._ready = self._make_ready(self._new_commit(staged), staged, adopt_files(staged))
+        except BaseException as error:  # whatever it was: files that went into the transaction went with it
+            if not all(path.exists() for path in staged.files.values()):
+                self._lost = str(error)
+            raise
+
+    def _new_commit(self, staged: Staged) -> Commit:
         push = staged.push
-        commit = Commit(
+        return Commit(
             push_id=push.push_id,
             generation=self._next(staged),
             tree_id=staged.target.ids[0],
@@ -233,13 +249,17 @@ class Store:
             at=self._now(),
             restores=push.restores,
         )
-        tree = TreeRef(*staged.target.ids)
-        result = make_result(push, ending, tree, commit.generation, commit.at)
 
-        def adopt(transaction: Transaction, change: Change) -> None:
-            transaction.adopt(change, str(staged.files[change.path]))
-
-        self._commit(commit, staged, adopt, results=self.state.with_result(result))
+    def commit(self, ending: Ending) -> Commit:
+        """Make the trial the committed tree. Raises OSError, TransactionError, StoreError: then the old one stands."""
+        assert self.staged is not None, "commit follows a stage"
+        self.prepare()
+        ready, self._ready = self._ready, None
+        assert ready is not None, "it is prepared"
+        commit, push, tree = ready.commit, ready.staged.push, TreeRef(*ready.staged.target.ids)
+        result = make_result(push, ending, tree, commit.generation, self._now())
+        hooks = self.state.with_hooks(start_hooks(ready.staged))
+        self._commit(ready, results=self.state.with_result(result), hooks=hooks)
         shutil.rmtree(self.volume.trial, ignore_errors=True)
         return commit
 
@@ -265,65 +285,67 @@ class Store:
                 transaction.copy(change, source)
 
         self.drop_trial()
-        state = {"image": image.identity, "gen0": target.tree_id, "notes": notes}
-        self._commit(commit, staged, copy, keep_history=False, **state)
-        shutil.rmtree(self.volume.launcher / "gen0", ignore_errors=True)
+        state = {"image": image.identity, "gen0": target.tree_id, "notes": notes, "hooks": ()}
+        self._commit(self._make_ready(commit, staged, copy, keep_history=False), **state)
+        after_decision(lambda: shutil.rmtree(self.volume.launcher / "gen0", ignore_errors=True))
         return commit
 
-    def _commit(
-        self, commit: Commit, staged: Staged, fill: Fill, *, keep_history: bool = True, **state: Any
-    ) -> None:
-        """Make it the committed tree. The write of the state decides; what comes after it can fail without harm."""
+    def _make_ready(self, commit: Commit, staged: Staged, fill: Fill, *, keep_history: bool = True) -> Ready:
         displaced = displaced_files(self.manifest, staged.changes) if keep_history else {}
         commit = replace(commit, displaced=tuple(sorted(set(displaced.values()))))
         history = self._history.trim((*self.state.history, commit) if keep_history else (commit,))
+        self._trees.prepare(staged.target, self.state)
         self._recover()
-        transaction = Transaction.begin(os.fsencode(self.volume.current), commit.transaction)
+        transaction = prepared(os.fsencode(self.volume.current), commit.transaction, staged.changes, fill)
+        return Ready(staged, commit, history, displaced, transaction)
+
+    def _commit(self, ready: Ready, **state: Any) -> None:
+        """Make it the committed tree. The write of the state decides: what fails after it is no failure of the commit."""
+        staged, transaction = ready.staged, ready.transaction
         try:
-            self._fill(transaction, staged, fill)
             transaction.rename()
-            self._trees.prepare(staged.target, self.state)
-            if staged.changes and commit.tree_id == self.manifest.tree_id:
+            if staged.changes and ready.commit.tree_id == self.manifest.tree_id:
                 self._trees.rewrite(staged.target)  # a tree_id tells nothing of modes
-            self._save(trial=None, history=history, **state)
+            decided = self._save(trial=None, history=ready.history, **state)
         except BaseException:  # whatever stops us, the old tree stands
             transaction.undo()
             raise
         self.committed, self.staged = staged.target, None
         self._trees.committed()
-        self._retire(transaction, displaced)
-        self._trees.sweep(self.state, self._applied())
-        self._history.sweep(self.state.history)
+        after_decision(lambda: self._retire(ready, decided))
+        # the launcher needs the manifest of the tree it runs, to know what to change at its next start
+        after_decision(lambda: self._trees.sweep(self.state, applied_tree(self._root)))
+        after_decision(lambda: self._history.sweep(self.state.history))
 
-    def _fill(self, transaction: Transaction, staged: Staged, fill: Fill) -> None:
-        for change in staged.changes:
-            if change.kind == FILE:
-                fill(transaction, change._replace(mode=FILE_MODE))
-            elif change.kind != ATTRIBUTES:
-                mode = DIRECTORY_MODE & 0o777 if change.kind == DIRECTORY else None
-                transaction.add(change._replace(mode=mode))
-
-    def _retire(self, transaction: Transaction, displaced: dict[bytes, str]) -> None:
+    def _retire(self, ready: Ready, decided: bool) -> None:
         """Move what was displaced into the history. What fails here is finished by the next recovery."""
+        transaction, displaced = ready.transaction, ready.displaced
         try:
-            transaction.keep(lambda path, saved: self._history.take(displaced.get(path), saved))
-        except (TransactionError, OSError) as error:
-            log.warning("displaced files are not in the history yet: %s", error)
+            transaction.keep(
+                lambda path, saved: self._history.take(displaced.get(path), saved), decided=decided
+            )
+        except BaseException:  # whatever it was, nothing is held open
             transaction.abandon()
+            raise
 
     # --- disk ------------------------------------------------------------------------------------------------
 
-    def _save(self, **changes: Any) -> None:
-        """Write the state, then go by it. Raises OSError; then the old one is there, on disk as in memory."""
+    def _save(self, **changes: Any) -> bool:
+        """Write the state, then go by it. Raises OSError; then the old one is there, on disk as in memory.
+
+        Whether the disk has confirmed it.
+        """
         state = replace(self.state, **changes)
-        data = state.to_bytes()
+        data, confirmed = state.to_bytes(), True
         try:
             write_atomically(self.volume.state, data)
         except OSError:
             if not self._is_state(data):
                 raise
             log.warning("the state is written, but the disk did not confirm it")
+            confirmed = False
         self.state = state
+        return confirmed
 
     def _is_state(self, data: bytes) -> bool:
         try:
@@ -353,10 +375,3 @@ class Store:
 
         kept = committed.transaction if committed else None
         recover(os.fsencode(self.volume.current), lambda name: name == kept, retire)
-
-    def _applied(self) -> str:
-        """The tree the launcher runs: it needs that manifest to know what to change at its next start."""
-        try:
-            return str(json.loads(read_bounded(self._root, b".launcher/applied", MAX_RECORD))["tree_id"])
-        except (OSError, ValueError, KeyError, TypeError, TransactionError):
-            return ""

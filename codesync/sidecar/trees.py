@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
-from codesync.delta import Manifest
+from codesync.delta import Entry, Manifest
+from codesync.delta.manifest import form
 from codesync.plan import ReplicaTree
 from codesync.protocol import TreeRef
 from codesync.sidecar.state import State
@@ -24,6 +25,7 @@ class Trees:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self._ready: set[Path] = set()  # written and synced for the next commit
+        self._text = ManifestText()
 
     def load(self, tree: TreeRef) -> ReplicaTree:
         """Read both. Raises OSError, ValueError."""
@@ -35,12 +37,12 @@ class Trees:
         """Write, durably, what a state with this tree will name and `state` does not yet. Raises OSError."""
         tree_id, tracked_id = tree.ids
         named = names(state)
-        self._write(self._manifest(tree_id), lambda: json.dumps(tree.manifest.to_json()).encode(), named)
+        self._write(self._manifest(tree_id), lambda: self._text.of(tree.manifest), named)
         self._write(self._tracked(tracked_id), lambda: b"\0".join(sorted(tree.tracked)), named)
 
     def rewrite(self, tree: ReplicaTree) -> None:
         """The manifest of a tree that differs from the one of the same id in modes alone. Raises OSError."""
-        write_atomically(self._manifest(tree.ids[0]), json.dumps(tree.manifest.to_json()).encode())
+        write_atomically(self._manifest(tree.ids[0]), self._text.of(tree.manifest))
 
     def _write(self, path: Path, data: Callable[[], bytes], named: Collection[str]) -> None:
         # one that nobody names may be a dead process's: not synced, or of other modes
@@ -73,6 +75,27 @@ class Trees:
 
     def _tracked(self, tracked_id: str) -> Path:
         return self._volume.tracked / tracked_id
+
+
+class ManifestText:
+    """Manifests as JSON. Each is made from the one before it: of a large tree little changes, and most rows stay."""
+
+    def __init__(self) -> None:
+        self._entries: tuple[Entry, ...] = ()
+        self._rows: list[bytes] = []
+
+    def of(self, manifest: Manifest) -> bytes:
+        """The same as `json.dumps(manifest.to_json())`, for a manifest that leaves nothing out."""
+        # entries do not change, and those of the manifest before are alive: the same id is the same entry
+        known = dict(zip(map(id, self._entries), self._rows, strict=True))
+        rows = [known.get(id(entry)) or _row(entry) for entry in manifest]
+        self._entries, self._rows = manifest.entries, rows
+        before, _, after = json.dumps(form.to_json((), (), manifest.tree_id)).encode().partition(b"[]")
+        return b"".join((before, b"[", b", ".join(rows), b"]", after))
+
+
+def _row(entry: Entry) -> bytes:
+    return json.dumps(form.to_json((entry,), (), "")["entries"][0]).encode()
 
 
 def names(state: State) -> set[str]:

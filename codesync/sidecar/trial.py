@@ -36,6 +36,7 @@ from codesync.sidecar.run import Run
 from codesync.sidecar.state import Commit
 from codesync.sidecar.store import Store, StoreError
 from codesync.sidecar.tasks import Tasks
+from codesync.transaction import TransactionError
 
 STAGED_SECONDS = 180.0  # a staged trial is dropped when nothing is heard from the proxy for so long
 # The proxy takes verdicts until 15 s past its deadline, and may say Keep for 30 s after that.
@@ -220,25 +221,27 @@ class Trials:
     async def _verdict(self, run: Run, seconds: float) -> ReplicaReport:
         if not run.staged.changes:
             return self._make_report("no_changes")
-        if not self._launcher.connected:
-            return self._make_report("stored")
+        there = await self._launcher.is_there()
         await self._launcher.free()
         if run.called_off:
             raise LauncherError("the push was called off before it was tried")
+        if not there:
+            return self._make_report("stored")
         has_check = self._launcher.has_check
         run.at_launcher = True
-        self._tasks.spawn(self._prepare(run))  # meanwhile
         verdict = await self._launcher.attempt(run.push_id, seconds)
         return self._make_report(verdict_status(verdict, has_check=has_check), verdict)
 
     async def _prepare(self, run: Run) -> None:
+        """While the application starts: before, the disk and the processors are the launcher's, and `trial/` is read."""
+
         def work() -> None:
             if self._store.staged is run.staged:
                 self._store.prepare()
 
         try:
             await self._tasks.disk(work)
-        except OSError as error:
+        except (OSError, TransactionError, StoreError) as error:
             log.warning("push %s is not prepared, its commit tries again: %s", run.push_id, error)
 
     def _make_report(self, status: str, verdict: LauncherMessage | None = None) -> ReplicaReport:
@@ -251,6 +254,8 @@ class Trials:
         async with self._progress:
             run = self._find(push_id)
             if run is not None and run.phase == "trying":
+                if stage == "health":
+                    self._tasks.spawn(self._prepare(run))
                 await self._send(Progress(push_id=push_id, stage=stage, done=0, total=0))
 
     def launcher_said(self, message: LauncherMessage) -> None:

@@ -100,11 +100,11 @@ def test_nothing_is_removed_and_what_is_replaced_is_not_written_in_place(
 def test_nothing_is_replaced_by_another_kind(app: Path, copy: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    write_tree(app, {"one": b"file", "two": "lib", "three/in": b"in", "four": str(outside)})
+    write_tree(app, {"one": b"file", "two": "lib", "three/in": b"in", "four": str(outside), "six": "one"})
     (copy / "one").symlink_to("lib")
-    write_tree(copy, {"two/in": b"", "three": b"file", "four/in": b"", "five": b"new"})
+    write_tree(copy, {"two/in": b"", "three": b"file", "four/in": b"", "five": b"new", "six": b"file"})
     before = everything(app)
-    assert carried(copy, app) == [b"four", b"one", b"three", b"two"]
+    assert carried(copy, app) == [b"four", b"one", b"six", b"three", b"two"]
 
     after = everything(app)
     assert after.pop("five")[2] == b"new"

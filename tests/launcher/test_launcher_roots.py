@@ -100,13 +100,19 @@ def test_what_is_written_in_the_instant_of_the_claim_is_undone_as_well(
     source: Path, tmp_path: Path, roots: Roots
 ) -> None:
     wait_for_the_clock(tmp_path)
-    for _ in range(20):  # seldom does a tick of the clock come in between
+    found = set()
+    for _ in range(20):
         roots.refresh_spare(str(source), NEVER)
         one = Path(roots.claim(1))
+        found.add(identities(one)["link"])
+        found.add(identities(one)["lib/a.py"])
         written_in_place(one / "app.py", b"PRINT()")
         roots.release(str(one))
         roots.refresh_spare(str(source), NEVER)
         assert everything(Path(roots.path("spare"))) == everything(source)
+    assert (
+        len(found) > 2
+    )  # what has the claim's own time cannot be told from what was written then: made anew
 
 
 def test_a_start_begins_without_copies(source: Path, tmp_path: Path, roots: Roots) -> None:

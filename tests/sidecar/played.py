@@ -18,7 +18,7 @@ SECONDS = 10  # that any one word may take
 
 
 class PlayedLauncher:
-    """Says hello to whoever connects, with `hello`; keeps what it hears beside the other's hello."""
+    """Says hello to whoever connects, with `hello`, unless that is empty; keeps what it hears beside the other's hello."""
 
     def __init__(self, **hello: Any) -> None:
         self.hello = {"type": "hello", "version": 1, **hello}
@@ -29,7 +29,8 @@ class PlayedLauncher:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, to its end."""
         self._writer = writer
-        self.say(self.hello)
+        if self.hello:
+            self.say(self.hello)
         self.hellos.put_nowait(None)
         while line := await reader.readline():
             self.heard.put_nowait(json.loads(line))
@@ -37,8 +38,12 @@ class PlayedLauncher:
 
     def say(self, message: object) -> None:
         """Any JSON."""
+        self.say_line(json.dumps(message).encode())
+
+    def say_line(self, line: bytes) -> None:
+        """Anything."""
         assert self._writer is not None
-        self._writer.write(json.dumps(message).encode() + b"\n")
+        self._writer.write(line + b"\n")
 
     async def hears(self, kind: str) -> dict[str, Any]:
         """The next message of that type; others before it are dropped."""

@@ -91,6 +91,14 @@ async def test_fields_that_are_malformed_are_left_out(tmp_path: Path) -> None:
         assert (await fake.next("app"))["app"] == {}
 
 
+async def test_a_line_that_is_too_deep_ends_the_conversation_and_not_the_next(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (link, fake):
+        fake.say_line(b"[" * 60_000)
+        await fake.next("lost")
+        await fake.next("hello")
+        assert await link.is_there()
+
+
 async def test_another_version_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "codesync.sidecar"):
         async with linked(tmp_path, version=2) as (link, fake):

@@ -24,8 +24,19 @@ NONSENSE: list[Any] = [
     [None],
     {"a": []},
 ]
-HELLO = ("reload", "notes", "crash", "app", "gen0", "trial", "applied", "health")
-VERDICT = ("failed", "pid", "healthy_ms", "hooks", "log_tail", "drift", "timings_ms", "exit_code", "reason")
+HELLO = ("image", "reload", "notes", "crash", "app", "gen0", "trial", "applied", "health")
+VERDICT = (
+    "failed",
+    "back",
+    "pid",
+    "healthy_ms",
+    "hooks",
+    "log_tail",
+    "drift",
+    "timings_ms",
+    "exit_code",
+    "reason",
+)
 CRASHED = ("at", "after_ms", "exit_code", "signal", "restarts", "log_tail", "push_id")
 HOOK = ("run", "moment", "exit_code", "signal", "ms", "output", "reason")
 
@@ -37,7 +48,7 @@ def heard(kind: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("hello", HELLO), ("verdict", VERDICT), ("crashed", CRASHED), ("log", ("request", "lines"))],
+    [("hello", HELLO), ("verdict", VERDICT), ("crashed", CRASHED), ("log", ("request", "lines", "known"))],
 )
 def test_nonsense_in_any_field_is_taken_for_nothing(kind: str, names: tuple[str, ...]) -> None:
     missing = heard(kind)
@@ -53,6 +64,8 @@ def test_a_missing_field_is_as_good_as_an_empty_one() -> None:
     hello = heard("hello")
     assert (hello["reload"], hello["notes"], hello["crash"]) == ("", [], None)
     verdict = heard("verdict", verdict="keep")
+    assert verdict["back"]
+    assert heard("log")["known"]
     assert (verdict["failed"], verdict["pid"], verdict["healthy_ms"], verdict["hooks"]) == (
         False,
         None,

@@ -4,9 +4,11 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,10 @@ def volume(place: Path) -> Volume:
     with as_user(USER, GROUP):
         made.prepare()
     return made
+
+
+async def nobody() -> None:
+    """Who need not be told."""
 
 
 def lines(volume: Volume, *groups: int) -> list[str]:
@@ -110,6 +116,64 @@ def test_a_launchers_word_is_repeated_within_bounds(volume: Volume, where: str) 
 def test_a_word_that_is_none_is_passed_over(volume: Volume, data: bytes) -> None:
     (volume.launcher / "notes").write_bytes(data)
     assert missing(volume) == []
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "fifo with a writer", "huge", "socket", "deep"])
+def test_whatever_is_in_the_place_of_the_word_is_passed_over_and_nothing_stays_open(
+    volume: Volume, kind: str
+) -> None:
+    place, other = volume.launcher / "notes", volume.root / ".launcher-notes"
+    other.write_text('["another word"]')
+    with ExitStack() as held:
+        match kind:
+            case "directory":
+                place.mkdir()
+            case "huge":
+                place.touch()
+                os.truncate(place, 1 << 40)
+            case "socket":
+                held.enter_context(socket.socket(socket.AF_UNIX)).bind(str(place))
+            case "deep":
+                place.write_bytes(b"[" * 60_000)
+            case _:
+                os.mkfifo(place)
+                if kind.endswith("writer"):
+                    held.callback(os.close, os.open(place, os.O_RDWR))
+        opened = os.listdir("/proc/self/fd")
+        assert missing(volume) == ([] if kind in ("huge", "deep") else ["another word"])
+        assert os.listdir("/proc/self/fd") == opened
+
+
+def test_a_word_that_cannot_be_printed_is_told_without_what_cannot(volume: Volume) -> None:
+    (volume.launcher / "notes").write_text('["\\ud800 a \\u001b[31m b"]')
+    assert missing(volume) == ["  a  [31m b"]
+
+
+def test_a_volume_that_is_gone_is_logged_once(volume: Volume, caplog: pytest.LogCaptureFixture) -> None:
+    permissions = Permissions(volume, nobody)
+    volume.root = volume.root / "gone"
+    with caplog.at_level(logging.ERROR, "codesync.sidecar"):
+        assert not permissions.look()
+        assert not permissions.look()
+    (record,) = caplog.records
+    assert "cannot be told: FileNotFoundError" in record.getMessage()
+
+
+@pytest.mark.anyio
+async def test_who_cannot_be_told_does_not_end_the_looking(volume: Volume) -> None:
+    told: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
+
+    async def changed() -> None:
+        await told.put(permissions.notes)
+        raise ValueError("the proxy is not to be told this")
+
+    permissions = Permissions(volume, changed, every=0.01)
+    looking = asyncio.create_task(permissions.run())
+    for word in ("one", "two"):
+        (volume.root / "draft").write_text(json.dumps([word]))
+        (volume.root / "draft").replace(volume.launcher / "notes")
+        assert await asyncio.wait_for(told.get(), 10) == (word,)
+    looking.cancel()
 
 
 def test_a_link_in_place_of_the_word_is_not_followed(volume: Volume) -> None:

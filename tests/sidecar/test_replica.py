@@ -141,6 +141,19 @@ async def test_a_keep_that_is_said_twice_is_answered_twice(world: World) -> None
         assert (kept.report.status, kept.report.generation) == ("healthy", 1)
 
 
+async def test_a_push_that_is_kept_is_not_said_to_have_failed(world: World) -> None:
+    world.chain.write("content.py", content("new"))
+    keep = Keep(push_id="p1")
+    await on_trial(world, "p1")
+    await world.replica.fail(keep, ValueError("a mistake"))
+    assert isinstance(await world.expect(Failed), Failed)
+    await world.replica.handle(keep)
+    await world.expect(Kept)
+    await world.replica.fail(keep, ValueError("a mistake"))
+    await world.replica.handle(Undo(push_id="never", reason="x"))
+    await world.expect(Undone)  # and nothing else before
+
+
 async def test_damaged_chunks_are_a_failure_and_the_next_push_works(world: World) -> None:
     world.chain.write("content.py", content("new"))
     ref = TreeRef("0" * 64, "0" * 64)

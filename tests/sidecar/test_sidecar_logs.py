@@ -52,6 +52,22 @@ async def test_the_last_lines_are_answered_as_json_lines(tmp_path: Path) -> None
         assert texts(answer.data) == ["é", "two"]
 
 
+@pytest.mark.parametrize("follow", [False, True])
+async def test_that_a_push_is_not_remembered_is_told_before_all_lines(tmp_path: Path, follow: bool) -> None:
+    async with played_world(tmp_path) as world:
+        number = await ask(world, question(3, since_push="p9", follow=follow))
+        told = {"type": "log", "request": number, "last": not follow, "known": False}
+        world.launcher.say({**told, "lines": [] if follow else lines("a")})
+        answer = await world.told(Answer)
+        first, _, rest = answer.data.partition(b"\n")
+        assert json.loads(first) == {"known": False}
+        if follow:
+            assert rest == b""
+            world.launcher.say({**told, "lines": lines("a")})
+            rest = (await world.told(Answer)).data
+        assert texts(rest) == ["a"]
+
+
 async def test_the_image_is_no_push_to_the_launcher(tmp_path: Path) -> None:
     async with played_world(tmp_path) as world:
         await world.replica.handle(question(3, since_push="generation-0"))
@@ -102,7 +118,7 @@ async def test_who_follows_hears_now_and_then_that_nothing_has_come(tmp_path: Pa
         answers = served.answer(question(1, follow=True))
         first = asyncio.ensure_future(anext(answers))
         number = (await world.launcher.hears("logs"))["request"]
-        served.heard({"request": number, "lines": [], "last": False})
+        served.heard({"request": number, "lines": [], "last": False, "known": True})
         async with asyncio.timeout(10):
             for answer in (await first, await anext(answers), await anext(answers)):
                 assert answer == Answer(request=1, data=b"", last=False)
@@ -171,7 +187,7 @@ async def test_who_reads_too_slowly_misses_the_oldest_lines_and_is_told(
         coming = asyncio.ensure_future(anext(answers))
         number = (await world.launcher.hears("logs"))["request"]
         rows = [(1.5, "stdout", "p1", f"line {n} " + "x" * 200) for n in range(10)]
-        served.heard({"request": number, "lines": rows, "last": True})
+        served.heard({"request": number, "lines": rows, "last": True, "known": True})
         answer = await coming
         assert isinstance(answer, Answer)
         found = [json.loads(line) for line in answer.data.splitlines()]

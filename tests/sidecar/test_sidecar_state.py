@@ -17,10 +17,15 @@ from codesync.protocol import (
     Kept,
     Message,
     ReplicaState,
+    Trial,
     Tried,
     Try,
 )
+from codesync.sidecar.reports import present_trial
+from codesync.sidecar.store import Store
 from tests.sidecar.played import PlayedWorld, played_world
+from tests.sidecar.pushing import push_tree
+from tests.sidecar.test_store import gen0
 
 pytestmark = pytest.mark.anyio
 CRASH = {
@@ -48,6 +53,17 @@ async def test_the_way_of_restarting_and_what_is_missing_are_told(tmp_path: Path
         world.end_launcher()
         gone = await world.told_state(lambda state: state.launcher == "absent")
         assert (gone.reload, gone.notes) == ("", state.notes[:-1])
+
+
+async def test_of_a_restart_the_application_s_last_state_is_told_once(tmp_path: Path) -> None:
+    async with played_world(tmp_path) as world:
+        for state in ("stopping", "exited", "starting", "healthy"):
+            world.launcher.say({"type": "app", "app": {"state": state, "pid": 9}})
+        told = await world.told_state(lambda state: state.app.get("pid") == 9)
+        assert told.app["state"] == "healthy"
+        world.launcher.say({"type": "app", "app": {"state": "exited", "pid": 9}})
+        told = await world.told_state(lambda state: state.app.get("pid") == 9)
+        assert told.app["state"] == "exited"
 
 
 async def test_a_crash_is_told_until_a_newer_push_is_committed(tmp_path: Path) -> None:
@@ -79,6 +95,40 @@ async def test_a_crash_that_a_launcher_tells_at_its_hello_is_told(tmp_path: Path
         world.launcher.hello |= {"crash": CRASH, "applied": committed.tree_id}
         world.launcher.leave()
         assert (await world.told_state(crashed)).launcher == "ready"
+
+
+async def test_a_launcher_that_knows_nothing_of_a_crash_does_not_make_it_forgotten(tmp_path: Path) -> None:
+    async with played_world(tmp_path, image="i" * 64) as world:
+        await world.push("p1", "one\n")
+        world.launcher.say({"type": "crashed", **CRASH})
+        await world.told_state(crashed)
+        committed = world.store.state.committed
+        assert committed is not None
+        world.launcher.hello |= {"applied": committed.tree_id, "crash": None}
+        world.launcher.leave()
+        await world.told_state(lambda state: state.launcher == "absent")
+        assert crashed(await world.told_state(lambda state: state.launcher == "ready"))
+        await world.push("p2", "two\n")
+        assert not crashed(world.replica.state)
+
+
+async def test_a_crash_of_another_image_is_forgotten(tmp_path: Path) -> None:
+    async with played_world(tmp_path) as world:
+        gen0(world.store, {"a.txt": b"a"})
+        world.store.adopt_generation0()
+        world.launcher.say({"type": "crashed", **CRASH, "push_id": ""})
+        await world.told_state(crashed)
+        for image, known in (("i" * 64, True), ("j" * 64, False)):
+            world.launcher.hello |= {"image": image, "applied": world.store.tree.tree_id}
+            world.launcher.leave()
+            await world.told_state(lambda state: state.launcher == "absent")
+            assert crashed(await world.told_state(lambda state: state.launcher == "ready")) == known
+
+
+def test_a_push_that_is_committed_is_no_trial_any_more(store: Store, source: Path) -> None:
+    push_tree(store, source, "p1")
+    trials = [Trial(push_id=push_id, phase="trying") for push_id in ("p1", "p2")]
+    assert [present_trial(trial, store.state) for trial in (*trials, None)] == [None, trials[1], None]
 
 
 async def test_a_push_without_changes_does_not_hide_a_crash(tmp_path: Path) -> None:

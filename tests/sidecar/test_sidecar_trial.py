@@ -2,15 +2,29 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codesync.protocol import Failed, Hook, HookReport, Keep, Kept, StageTree, Tried, Try, Undo, Undone
+from codesync.protocol import (
+    Failed,
+    Hook,
+    HookReport,
+    Keep,
+    Kept,
+    Progress,
+    StageTree,
+    Tried,
+    Try,
+    Undo,
+    Undone,
+)
+from codesync.sidecar import launcher_link
 from codesync.sidecar.store import Store
-from tests.sidecar.played import PlayedWorld, played_world
+from tests.sidecar.played import PlayedLauncher, PlayedWorld, played_world
 
 pytestmark = pytest.mark.anyio
 INSTALL = Hook(run="pip install -r requirements.txt", moment="before_start", seconds=90.0)
@@ -25,6 +39,77 @@ async def world(tmp_path: Path) -> AsyncIterator[PlayedWorld]:
 def plan(store: Store) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((store.volume.trial / "plan.json").read_bytes())
     return loaded
+
+
+async def test_a_launcher_that_was_lost_a_moment_ago_is_waited_for(world: PlayedWorld) -> None:
+    await world.stage("p1")
+    world.launcher.leave()  # and still listens
+    await world.told_state(lambda state: state.launcher == "absent")
+    tried = await world.attempt("p1")
+    assert tried.report.status == "healthy"
+
+
+async def test_a_launcher_that_listens_and_has_not_said_hello_is_waited_for(
+    world: PlayedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.stage("p1")
+    hello, world.launcher.hello = world.launcher.hello, {}
+    await world.launcher.hears("hello")
+    world.launcher.leave()
+    await world.launcher.hears("hello")
+    monkeypatch.setattr(launcher_link, "LOST_SECONDS", 0)
+    await world.replica.handle(Try(push_id="p1", deadline_s=60))
+    world.launcher.say(hello)
+    await world.launcher.hears("try")
+    world.launcher.say({"type": "verdict", "push_id": "p1", "verdict": "keep"})
+    assert (await world.told(Tried)).report.status == "healthy"
+
+
+async def test_a_push_is_stored_when_the_launcher_does_not_come_back(
+    world: PlayedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_link, "BACK_SECONDS", 0.01)
+    await world.stage("p1")
+    world.end_launcher()
+    await world.told_state(lambda state: state.launcher == "absent")
+    await world.replica.handle(Try(push_id="p1", deadline_s=60))
+    assert (await world.told(Tried)).report.status == "stored"
+
+
+async def test_a_push_called_off_while_the_launcher_is_waited_for_is_not_stored(world: PlayedWorld) -> None:
+    await world.stage("p1")
+    world.end_launcher()
+    await world.told_state(lambda state: state.launcher == "absent")
+    await world.replica.handle(Try(push_id="p1", deadline_s=60))
+    await world.replica.handle(Undo(push_id="p1", reason="cancelled"))
+    await world.told(Undone)
+    assert world.store.state.result("p1") is not None
+    assert world.store.state.committed is None
+
+
+async def test_a_launcher_that_was_lost_long_ago_is_not_waited_for(
+    world: PlayedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_link, "BACK_SECONDS", 3600)
+    monkeypatch.setattr(launcher_link, "LOST_SECONDS", 0)
+    await world.stage("p1")
+    world.end_launcher()
+    await world.told_state(lambda state: state.launcher == "absent")
+    await world.replica.handle(Try(push_id="p1", deadline_s=60))
+    assert (await world.told(Tried)).report.status == "stored"
+
+
+async def test_a_launcher_that_never_was_is_not_waited_for(
+    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_link, "BACK_SECONDS", 3600)
+    world = PlayedWorld(store, PlayedLauncher(), source)
+    running = asyncio.create_task(world.replica.launcher.run())
+    await world.replica.launcher.looked.wait()
+    await world.stage("p1")
+    await world.replica.handle(Try(push_id="p1", deadline_s=60))
+    assert (await world.told(Tried)).report.status == "stored"
+    running.cancel()
 
 
 async def test_the_launcher_is_given_the_generation_and_the_hooks_of_a_push(world: PlayedWorld) -> None:
@@ -71,6 +156,17 @@ async def test_a_report_tells_what_the_verdict_tells(world: PlayedWorld) -> None
             run="make", moment="after_healthy", exit_code=3, ms=12, output=("oh",), reason="ended with 3"
         ),
     )
+
+
+@pytest.mark.parametrize(("told", "back"), [({}, True), ({"back": True}, True), ({"back": False}, False)])
+async def test_whether_the_old_code_is_back_is_told(
+    world: PlayedWorld, told: dict[str, Any], back: bool
+) -> None:
+    await world.stage("p1")
+    tried = await world.attempt("p1", verdict="undone", reason="it ended", **told)
+    assert (tried.report.status, tried.report.back) == ("rolled_back", back)
+    await world.replica.handle(Undo(push_id="p1", reason="it failed"))
+    assert (await world.told(Undone)).report.back == back
 
 
 async def test_a_push_that_failed_and_is_to_stay_is_kept_as_unhealthy(world: PlayedWorld) -> None:
@@ -143,17 +239,25 @@ async def test_kept_and_undone_pushes_are_remembered_with_what_they_cost(world: 
     assert undone.reason == "it ended with 1"
 
 
-async def test_the_tree_of_a_trial_is_written_down_while_the_launcher_tries_it(world: PlayedWorld) -> None:
+async def test_a_commit_is_prepared_while_the_application_starts_and_not_before(world: PlayedWorld) -> None:
     await world.stage("p1")
     assert world.store.staged is not None
     manifest = world.store.volume.manifests / f"{world.store.staged.target.ids[0]}.json"
-    assert not manifest.exists()
+    content = world.store.staged.files[b"app.py"]
     await world.replica.handle(Try(push_id="p1", deadline_s=60))
     await world.launcher.hears("try")
-    await world.replica.tasks.disk(lambda: None)  # after what was asked for before
+    for stage in ("apply", "stop", "start", "health"):
+        await world.replica.tasks.disk(lambda: None)  # after what was asked for before
+        assert not manifest.exists()
+        assert content.exists()  # the launcher may still read it
+        world.launcher.say({"type": "progress", "push_id": "p1", "stage": stage})
+        assert (await world.told(Progress)).stage == stage
+    await world.replica.tasks.disk(lambda: None)
     assert manifest.exists()
+    assert not content.exists()
     world.launcher.say({"type": "verdict", "push_id": "p1", "verdict": "undone"})
     await world.told(Tried)
     await world.replica.handle(Undo(push_id="p1", reason="x"))
     await world.told(Undone)
     assert not manifest.exists()
+    assert os.listdir(world.store.volume.current) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 from codesync.protocol import TreeRef
 from codesync.sidecar.pushes import Ending, Push, make_result
 from codesync.sidecar.reports import told_pushes
-from codesync.sidecar.state import Commit, Result, State
+from codesync.sidecar.state import Commit, Result, StartHook, State
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STATE = State(
@@ -33,6 +33,23 @@ STATE = State(
         Result("r1", "", "unhealthy", "0" * 64, "9" * 64, 2, at=4.5, restores="generation-0"),
     ),
 )
+
+WITH_HOOKS = State(
+    replica="host-abc123",
+    image="i" * 64,
+    gen0="0" * 64,
+    history=(Commit("p2", 1, "1" * 64, "9" * 64, at=1.5),),
+    hooks=(
+        StartHook("p1", "npm ci", "before_start", 90.0),
+        StartHook("p2", "pip install -r 'é.txt'", "before_start", 600.0),
+    ),
+)
+
+
+def test_hooks_stay_readable_and_are_written_alike() -> None:
+    golden = (GOLDEN / "state-1-hooks.json").read_bytes()
+    assert State.from_bytes(golden) == WITH_HOOKS
+    assert WITH_HOOKS.to_bytes() == golden
 
 
 def test_what_results_remember_stays_readable_and_is_written_alike() -> None:

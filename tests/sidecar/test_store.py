@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -211,6 +212,30 @@ def test_a_fifo_in_the_place_of_a_record_holds_nothing_up(store: Store, source: 
     os.mkfifo(store.volume.launcher / "applied")
     push_tree(store, source, "p1")
     assert contents(store.volume.current) == contents(source)
+
+
+def test_a_copy_that_is_described_too_deeply_is_malformed(store: Store) -> None:
+    (store.volume.launcher / "gen0.json").write_bytes(b"[" * 60_000)
+    with pytest.raises(StoreError, match=r"gen0.json is malformed"):
+        store.adopt_generation0()
+    assert store.state.committed is None
+
+
+def test_a_copy_that_cannot_be_removed_is_taken_over_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gen0(store, {"a.txt": b"a"})
+    deep = store.volume.launcher / "gen0"
+    real = shutil.rmtree
+
+    def rmtree(path: Path, **options: Any) -> None:
+        if path == deep:
+            raise RecursionError  # of directories in one another, more than Python can follow
+        real(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert store.adopt_generation0().generation == 0
+    assert contents(store.volume.current) == {"a.txt": "a"}
 
 
 def test_a_draft_that_is_a_link_is_not_written_through(store: Store, source: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 from codesync.delta import Manifest, scan
 from codesync.protocol import TreeRef
 from codesync.sidecar.pushes import Ending, Push
-from codesync.sidecar.store import Store
-from codesync.transaction import TransactionError
+from codesync.sidecar.store import Store, StoreError
+from codesync.transaction import Transaction, TransactionError
 from tests.sidecar.pushing import contents, push_tree
 
 
@@ -57,23 +57,124 @@ def test_a_tree_is_on_the_disk_before_the_state_names_it_and_may_be_long_before(
     store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push_tree(store, source, "p1")
-    for prepared in (True, False):
-        (source / "app.py").write_text(f"two {prepared}\n")
+    for ahead in (True, False):
+        (source / "app.py").write_text(f"two {ahead}\n")
         ref = push_tree(store, source, "p2", commit=False)
         manifest = f"{ref.tree_id}.json"
-        described = [f".{manifest}.new", f"-> {manifest}", "manifest"]
+        before = [f".{manifest}.new", f"-> {manifest}", "manifest", "journal.new", "n0", "current"]
         with monkeypatch.context() as patched:
             disk = Disk(patched)
-            if prepared:
+            if ahead:
                 store.prepare()
-                assert disk.taken() == described
+                assert disk.taken() == before
             store.commit(Ending("healthy"))
             log = disk.taken()
-        assert log.count("-> state") == 1
-        at = log.index("-> state")
-        assert log[at - 1 : at + 2] == [".state.new", "-> state", ".sidecar"]
-        assert (described == log[at - 4 : at - 1]) is not prepared
-        assert len([name for name in log if not name.startswith("->")]) == 8 + 2 * (not prepared)
+        staging = log.pop(-5)
+        assert staging.startswith(".codesync-")
+        assert log == [*before * (not ahead), "current", ".state.new", "-> state", ".sidecar"]
+
+
+def test_a_state_that_the_disk_has_not_confirmed_is_no_decision(
+    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_tree(store, source, "p1")
+    (source / "app.py").write_text("two\n")
+    push_tree(store, source, "p2", commit=False)
+    store.prepare()
+    with monkeypatch.context() as patched:
+        disk = Disk(patched)
+        synced = os.fsync
+
+        def failing(fd: int) -> None:
+            synced(fd)
+            if disk.log[-1] == ".sidecar":
+                raise OSError(errno.EIO, "I/O error")
+
+        patched.setattr(os, "fsync", failing)
+        store.commit(Ending("healthy"))
+        assert disk.log[-2] == ".sidecar"
+        assert disk.log[-1].startswith(".codesync-")  # so the transaction itself says that it is kept
+    assert contents(store.volume.current) == contents(source)
+
+
+@pytest.mark.parametrize("failing", ["applied", "keep", "manifests", "objects"])
+def test_what_fails_after_the_decision_is_no_failure_of_the_commit(
+    store: Store, source: Path, tmp_path: Path, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_tree(store, source, "p1")
+    (source / "app.py").write_text("two\n")
+    push_tree(store, source, "p2", commit=False)
+    store.prepare()
+    with monkeypatch.context() as patched:
+        if failing == "applied":
+            (store.volume.launcher / "applied").write_bytes(b"[" * 60_000)
+        elif failing == "keep":
+            patched.setattr(Transaction, "keep", _no_memory)
+        else:
+            real = os.listdir
+            refused = getattr(store.volume, failing)
+            patched.setattr(os, "listdir", lambda path: _no_memory() if path == refused else real(path))
+        store.commit(Ending("healthy"))
+    assert store.state.result("p2") is not None
+    assert {p: t for p, t in contents(store.volume.current).items() if ".codesync-" not in p} == contents(
+        source
+    )
+    first = TreeRef(store.state.history[0].tree_id, store.state.history[0].tracked_id)
+    (source / "app.py").write_text("three\n")
+    push_tree(store, source, "p3")
+    assert contents(store.volume.current) == contents(source)
+    store.close()
+    again = Store.open(str(tmp_path / "files"))
+    again.stage_tree(Push("r", "", ""), first)  # what was displaced is all there
+    again.commit(Ending("healthy"))
+    assert (again.volume.current / "app.py").read_text() == "one\n"
+    again.close()
+
+
+def _no_memory(*_: Any, **__: Any) -> Any:
+    raise MemoryError
+
+
+def test_a_prepared_trial_is_no_tree_yet(store: Store, source: Path, tmp_path: Path) -> None:
+    push_tree(store, source, "p1")
+    old = contents(source)
+    (source / "app.py").write_text("two\n")
+    for end in ("drop", "close"):
+        push_tree(store, source, "p2", commit=False)
+        store.prepare()
+        assert {p: text for p, text in contents(store.volume.current).items() if p in old} == old
+        if end == "drop":
+            store.drop_trial()
+            assert contents(store.volume.current) == old
+    store.close()
+    again = Store.open(str(tmp_path / "files"))
+    assert contents(again.volume.current) == old
+    push_tree(again, source, "p2")
+    assert contents(again.volume.current) == contents(source)
+    again.close()
+
+
+def test_a_push_whose_files_were_lost_in_preparing_is_refused_with_the_reason(
+    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_tree(store, source, "p1")
+    old = contents(source)
+    (source / "app.py").write_text("two\n")
+    push_tree(store, source, "p2", commit=False)
+
+    def fail(fd: int) -> None:
+        if Path(f"/proc/self/fd/{fd}").readlink().name == "journal.new":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(TransactionError, match="no space left"):
+            store.prepare()
+    with pytest.raises(StoreError, match=r"was not prepared: .*no space left.*push again"):
+        store.commit(Ending("healthy"))
+    assert contents(store.volume.current) == old
+    push_tree(store, source, "p3")
+    assert contents(store.volume.current) == contents(source)
 
 
 def test_a_manifest_that_a_dead_process_has_left_is_written_anew(store: Store, source: Path) -> None:
@@ -152,7 +253,7 @@ def test_a_disk_that_is_full_at_any_step_leaves_one_tree(tmp_path: Path, source:
                 store.prepare()
                 store.commit(Ending("healthy"))
                 outcomes.add("kept" if disk.left <= 0 else "untouched")
-            except (OSError, TransactionError):
+            except (OSError, TransactionError, StoreError):
                 outcomes.add("refused")
                 assert store.state.committed is not None
                 assert store.state.committed.push_id == "p1"
@@ -205,7 +306,7 @@ def test_a_commit_that_is_killed_at_any_step_leaves_the_old_or_the_new_tree(
     trees = {}
     steps = finished = 0
     while not finished:
-        steps += 5  # every fifth step, to stay quick; neighbours differ little
+        steps += 3  # every third step, to stay quick; neighbours differ little
         files = tmp_path / f"files-{steps}"
         store = Store.open(str(files))
         (source / "app.py").write_text("one\n")
