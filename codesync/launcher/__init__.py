@@ -12,7 +12,7 @@
     reload.py      how its code is brought to run
     bluegreen.py   the same beside the code that serves
     roots.py       the trees for that
-    mirror.py      one directory made like another
+    mirror/        one directory made like another
     ports.py       ports for that
     hooks.py       commands that a push brings along
     tree.py        the application's directory, from one tree to another; recovery

@@ -8,11 +8,11 @@ committed, as with every other way; the old instance finishes what it has begun 
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from codesync.launcher.changes import Cancelled
-from codesync.launcher.mirror import carry
 from codesync.launcher.place import Place
 from codesync.launcher.ports import free_port
 from codesync.launcher.records import BEFORE_START
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 1.0  # beyond the drain's bound, for the relay to say that it is over
 MAX_DRAINING = 2  # old instances that finish what they have begun; one more, and the oldest is stopped
+REUSE_SECONDS = 1.0  # an old instance that is done so soon leaves its root to the next candidate
 LOOK_SECONDS = 0.05  # between two looks at whether somebody else still needs the spare root
 
 
@@ -48,6 +49,9 @@ class BlueGreen(Reload):
         self._lock = threading.Lock()
         self._ready_for: Applied | None = None  # what the spare root is a copy of
         self._preparing: Job[None] | None = None
+        self._clear_first = False  # what an earlier launcher has left is still there
+        self._free: list[str] = []  # roots that nothing runs in any more
+        self._freed = threading.Event()
         self._root = ""  # of the present candidate
         self._hooks_make_things = False  # in it
         self._candidate: Instance | None = None
@@ -56,7 +60,8 @@ class BlueGreen(Reload):
 
     def begin(self) -> None:
         """Have a spare root made, while the application starts."""
-        self._prepare(self._roots.clear)
+        self._clear_first = True
+        self._prepare()
 
     @property
     def old_serves(self) -> bool:
@@ -69,22 +74,38 @@ class BlueGreen(Reload):
 
     # --- roots -----------------------------------------------------------------------------------------------
 
-    def _prepare(self, before: Callable[[], None] = lambda: None) -> None:
-        """Have a spare root made in the background, after `before`. Who needs it tries again, and says what is wrong."""
+    def _prepare(self, patience: float = 0.0) -> None:
+        """Have a spare root made in the background, out of one that is free by then, or within `patience` seconds.
+
+        Who needs it tries again, and says what is wrong.
+        """
 
         def work(cancelled: threading.Event) -> None:
+            until = time.monotonic() + patience
+            while time.monotonic() < until and not (self._freed.wait(LOOK_SECONDS) or cancelled.is_set()):
+                pass
             with self._hold(cancelled):
-                before()
+                self._tidy(cancelled)
                 self._refresh(cancelled)
+                self._tidy(cancelled)
 
         self._preparing = self._service.loop.run(work, _ignore)
 
     def _release(self, root: str) -> None:
         """Nothing runs there any more."""
         if root != self._service.tree.root.path:
-            self._prepare(lambda: self._roots.release(root))
-        else:
-            self._prepare()
+            self._free.append(root)
+        self._freed.set()
+        self._prepare()
+
+    def _tidy(self, cancelled: threading.Event, only_for_spare: bool = False) -> None:
+        """Make one free root the spare, where there is none, and remove the others. With the lock."""
+        if self._clear_first:
+            self._roots.clear(cancelled)
+            self._clear_first = False
+        while self._free and not (only_for_spare and self._roots.has_spare):
+            self._roots.release(self._free[0], cancelled)
+            del self._free[0]
 
     @contextmanager
     def _hold(self, cancelled: threading.Event) -> Iterator[None]:
@@ -110,6 +131,7 @@ class BlueGreen(Reload):
             self._preparing.cancelled.set()  # what it has done stays done
         with self._hold(cancelled):
             self._catch_up(plan, cancelled)
+            self._tidy(cancelled, only_for_spare=True)
             self._refresh(cancelled)
             self._ready_for = None
             self._root = self._roots.claim(plan.generation)
@@ -160,15 +182,16 @@ class BlueGreen(Reload):
         def follow(cancelled: threading.Event) -> None:
             self._follow(cancelled)
             if self._hooks_make_things:
-                for path in carry(root, self._service.tree.root.path, cancelled):
+                for path in self._roots.carry(root, self._service.tree.root.path, cancelled):
                     self._service.note(f"what a hook has made is not kept: {path!r}")
 
+        self._freed.clear()
         try:
             self._service.do(follow)
         finally:
-            self._prepare()
             if old is not None:
                 self._drain(old)
+            self._prepare(REUSE_SECONDS)
 
     def withdraw(self) -> None:
         """Back to the one that served, if the candidate does; stop that."""

@@ -50,6 +50,11 @@ class Roots:
         """Let go of the directory; what is in it stays."""
         self._root.close()
 
+    @property
+    def has_spare(self) -> bool:
+        """Whether there is one, made ready or not."""
+        return SPARE in self.names()
+
     def path(self, name: str) -> str:
         """Where the copy of that name lies."""
         return os.path.join(self.directory, name)

@@ -388,3 +388,19 @@ def test_without_a_volume_it_relays_all_the_same(world: World) -> None:
     assert connection.getresponse().read().decode().split()[0] == "one"
     connection.close()
     assert container.stop() == 128 + signal.SIGTERM
+
+
+def test_old_trees_become_the_next_ones(world: World) -> None:
+    trees = [code(str(number)) for number in range(6)]
+    site = Site(world, trees[0])
+    for number in range(1, 6):
+        assert (
+            site.push(f"p{number}", trees[number - 1], trees[number], generation=number)["verdict"] == "keep"
+        )
+        site.peer.keep(f"p{number}", trees[number])
+    roots = site.container.volume.root / ".launcher" / "roots"
+    until = time.monotonic() + PATIENCE
+    while {path.name for path in roots.iterdir()} != {"5", "spare"}:
+        assert time.monotonic() < until, list(roots.iterdir())
+        time.sleep(0.005)
+    assert site.ask() == ["5", str(roots / "5")]
