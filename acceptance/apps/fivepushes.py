@@ -164,6 +164,7 @@ class Pushes:
             "exit_code": exit_code,
             "reason": reason,
             "hooks": [],
+            "back": True,
         }
 
     def _reason(self, broken: Broken, told: str) -> str:

@@ -46,7 +46,7 @@ def push(
     (state,) = chain.status().replicas
     rest = {name: replica_found.pop(name) for name in ("pid", "healthy_ms", "log_tail")}
     expected = {"status": "running", "exit_code": None, "reason": "", **replica}
-    assert replica_found == {"id": state.id, "generation": generation, "hooks": [], **expected}
+    assert replica_found == {"id": state.id, "generation": generation, "hooks": [], "back": True, **expected}
     steps = [f"{expected['reason']}." if expected["reason"] else "", NEXT_STEPS[expected["status"]]]
     crashes = found.pop("crashed_after")
     assert len(crashes) == (1 if crashed else 0)

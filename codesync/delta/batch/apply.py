@@ -64,11 +64,13 @@ class UnpackedBatch:
     def target(self, base: Manifest) -> Manifest:
         """The tree after the changes. BatchError unless both trees are those of the header."""
         check_base(self.header, base)
-        entries = {entry.path: entry for entry in base}
         try:
-            for change in self.changes:
-                _change_entry(entries, change)
-            target = Manifest.of(entries.values())
+            put = {
+                change.path: _changed_entry(base, change) for change in self.changes if change.kind != DELETE
+            }
+            gone = [base[change.path].path for change in self.changes if change.kind == DELETE]
+            target = base.changed(put.values(), gone)
+            target.check(put)
         except KeyError as error:
             raise BatchError("the batch changes a path that its base does not have", error.args[0]) from error
         except ManifestError as error:
@@ -91,23 +93,15 @@ _STAGING_MAGIC = re.compile(rb"(?:^|/)\.codesync-[0-9a-f]{16}/magic$", re.DOTALL
 _MAGIC_DIGEST = sha256(MAGIC).hexdigest()  # a file of this content would make a directory count as staging
 
 
-def _change_entry(entries: dict[bytes, Entry], change: Change) -> None:
-    if change.kind == DELETE:
-        del entries[change.path]
-    elif change.kind == ATTRIBUTES:
-        old = entries[change.path]
+def _changed_entry(base: Manifest, change: Change) -> Entry:
+    if change.kind == ATTRIBUTES:
+        old = base[change.path]
         mode = old.mode if change.mode is None else change.mode
-        entries[change.path] = replace(
-            old, mode=mode, mtime_ns=old.mtime_ns if change.mtime_ns is None else change.mtime_ns
-        )
-    else:
-        assert change.mtime_ns is not None
-        mode = 0o777 if change.mode is None else change.mode
-        digest = bytes.fromhex(change.digest)
-        kind = _KINDS[change.kind]
-        entries[change.path] = Entry(
-            change.path, kind, mode, change.mtime_ns, change.size, digest, change.target
-        )
+        return replace(old, mode=mode, mtime_ns=old.mtime_ns if change.mtime_ns is None else change.mtime_ns)
+    assert change.mtime_ns is not None
+    mode = 0o777 if change.mode is None else change.mode
+    digest = bytes.fromhex(change.digest)
+    return Entry(change.path, _KINDS[change.kind], mode, change.mtime_ns, change.size, digest, change.target)
 
 
 def unpack_batch(reader: BatchReader, basis: Root, create: Callable[[Change], BinaryIO]) -> UnpackedBatch:

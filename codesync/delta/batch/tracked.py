@@ -43,7 +43,8 @@ class TrackedChange(NamedTuple):
         if self.base_id and self.start == BASE and tracked_id(base_tracked) != self.base_id:
             raise BatchError("the batch is made for another set of tracked paths; make it anew")
         start = frozenset(base_tracked) if self.start == BASE else frozenset(target.paths)
-        tracked = start.difference(self.remove).union(self.add)
+        # the very same set where it stays as it is: its id is known
+        tracked = start.difference(self.remove).union(self.add) if self.remove or self.add else start
         if self.target_id and tracked_id(tracked) != self.target_id:
             raise BatchError("the batch does not lead to the set of tracked paths it names")
         return tracked

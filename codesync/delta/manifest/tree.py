@@ -6,6 +6,7 @@ its root, and nothing below a file or a symlink.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
@@ -66,7 +67,7 @@ class Manifest:
             parent = _parent(path)
             while parent not in fine:
                 if parent in others:
-                    raise ManifestError("an entry stands below one that is no directory", path)
+                    raise _below_none(path)
                 fine.add(parent)
                 parent = _parent(parent)
 
@@ -114,6 +115,29 @@ class Manifest:
                 self.records, {path: record(entry) for path, entry in new.items()}, without
             )
         return made
+
+    def check(self, paths: Iterable[bytes]) -> None:
+        """Check the entries at `paths`, as `of` would, where all others are known to make a tree: after `changed`.
+
+        Raises:
+            ManifestError: a field out of range, an entry below a file or symlink.
+        """
+        fine: set[bytes] = {b""}
+        for path in paths:
+            entry = self.index[path]
+            check_entry(entry)
+            parent = _parent(path)
+            while parent not in fine:
+                above = self.index.get(parent)
+                if above is not None and above.kind is not Kind.DIRECTORY:
+                    raise _below_none(path)
+                fine.add(parent)
+                parent = _parent(parent)
+            if entry.kind is not Kind.DIRECTORY:
+                below = bisect_left(self.entries, path + b"/", key=by_path)
+                for entry in self.entries[below : below + 1]:
+                    if entry.path.startswith(path + b"/"):
+                        raise _below_none(entry.path)
 
     def get(self, path: bytes) -> Entry | None:
         """Return the entry at `path`, or None."""
@@ -171,6 +195,10 @@ class Manifest:
                 f"the manifest's entries make tree {manifest.tree_id}, but it names {expected[:64]}"
             )
         return manifest
+
+
+def _below_none(path: bytes) -> ManifestError:
+    return ManifestError("an entry stands below one that is no directory", path)
 
 
 def _edited(old: dict[bytes, T], new: dict[bytes, T], gone: Iterable[bytes]) -> dict[bytes, T]:
