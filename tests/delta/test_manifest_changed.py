@@ -1,9 +1,12 @@
 """A manifest made from another one: the same value as one made anew, and what is worked out for it too."""
 
+import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
+from codesync.delta import Entry, ManifestError
 from codesync.delta.manifest import Manifest, Skipped, difference, tree_id
-from tests.delta.test_manifest import file, manifests
+from tests.delta.test_manifest import directory, file, manifests
 
 
 @given(manifests(), manifests())
@@ -28,3 +31,35 @@ def test_a_manifest_that_nothing_is_done_to_stays_the_same_object() -> None:
     manifest = Manifest.of([file(b"a")], [Skipped(b"odd", "fifo")])
     assert manifest.changed((), [b"b"], manifest.skipped) is manifest
     assert manifest.changed((), ()).skipped == ()
+
+
+PATHS = (b"a", b"a/b", b"a/b/c", b"a-b", b"a/b-c", b"d/e")
+
+
+def made_of(path: bytes, kind: str) -> Entry:
+    if kind == "directory":
+        return directory(path)
+    return file(path) if kind == "file" else file(path, mode=-1)
+
+
+@given(
+    st.dictionaries(st.sampled_from(PATHS), st.sampled_from(["file", "directory"])),
+    st.dictionaries(st.sampled_from(PATHS), st.sampled_from(["file", "directory", "malformed"])),
+    st.sets(st.sampled_from(PATHS)),
+)
+def test_what_has_changed_is_checked_as_the_whole_would_be(
+    base: dict[bytes, str], new: dict[bytes, str], gone: set[bytes]
+) -> None:
+    try:
+        tree = Manifest.of(made_of(path, kind) for path, kind in base.items())
+    except ManifestError:
+        return
+    entries = [made_of(path, kind) for path, kind in new.items()]
+    edited = tree.changed(entries, gone - new.keys())
+    try:
+        Manifest.of(edited)
+    except ManifestError:
+        with pytest.raises(ManifestError):
+            edited.check(new)
+    else:
+        edited.check(new)
