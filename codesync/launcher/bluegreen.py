@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from codesync.launcher.service import Service
     from codesync.launcher.supervisor import Instance
     from codesync.launcher.tree import Step
-    from codesync.supervise import Job, Process
+    from codesync.supervise import Process
 
 GRACE_SECONDS = 1.0  # beyond the drain's bound, for the relay to say that it is over
 MAX_DRAINING = 2  # old instances that finish what they have begun; one more, and the oldest is stopped
@@ -48,7 +48,7 @@ class BlueGreen(Reload):
         self._roots = Roots(service.volume.path(""))
         self._lock = threading.Lock()
         self._ready_for: Applied | None = None  # what the spare root is a copy of
-        self._preparing: Job[None] | None = None
+        self._hurry = threading.Event()  # a push needs the spare root
         self._clear_first = False  # what an earlier launcher has left is still there
         self._free: list[str] = []  # roots that nothing runs in any more
         self._freed = threading.Event()
@@ -57,11 +57,16 @@ class BlueGreen(Reload):
         self._candidate: Instance | None = None
         self._old: Instance | None = None  # what served before the candidate was accepted
         self._draining: list[Instance] = []
+        self._drained: list[Instance] = []
 
     def begin(self) -> None:
         """Have a spare root made, while the application starts."""
         self._clear_first = True
         self._prepare()
+
+    def begin_trial(self) -> None:
+        """What has finished gives its root to this push."""
+        self._end_drained()
 
     @property
     def old_serves(self) -> bool:
@@ -77,19 +82,22 @@ class BlueGreen(Reload):
     def _prepare(self, patience: float = 0.0) -> None:
         """Have a spare root made in the background, out of one that is free by then, or within `patience` seconds.
 
-        Who needs it tries again, and says what is wrong.
+        A push that comes meanwhile waits for what is of use to it, and for no more. Who needs a root tries again, and
+        says what is wrong.
         """
+        hurry = self._hurry = threading.Event()
 
         def work(cancelled: threading.Event) -> None:
             until = time.monotonic() + patience
-            while time.monotonic() < until and not (self._freed.wait(LOOK_SECONDS) or cancelled.is_set()):
+            while time.monotonic() < until and not (self._freed.wait(LOOK_SECONDS) or hurry.is_set()):
                 pass
-            with self._hold(cancelled):
-                self._tidy(cancelled)
+            with self._hold(hurry):
+                self._tidy(cancelled, only_for_spare=True)
                 self._refresh(cancelled)
-                self._tidy(cancelled)
+            with self._hold(hurry):
+                self._tidy(hurry)
 
-        self._preparing = self._service.loop.run(work, _ignore)
+        self._service.loop.run(work, _ignore)
 
     def _release(self, root: str) -> None:
         """Nothing runs there any more."""
@@ -127,8 +135,7 @@ class BlueGreen(Reload):
 
     def stage(self, plan: Plan, cancelled: threading.Event) -> Step:
         """Stage it in a copy of the tree."""
-        if self._preparing is not None:
-            self._preparing.cancelled.set()  # what it has done stays done
+        self._hurry.set()
         with self._hold(cancelled):
             self._catch_up(plan, cancelled)
             self._tidy(cancelled, only_for_spare=True)
@@ -223,8 +230,12 @@ class BlueGreen(Reload):
         """In the background: nothing new goes there; it is stopped when it has finished, or after the bound."""
         self._draining.append(instance)
         if len(self._draining) > MAX_DRAINING:
-            self._service.request(lambda oldest=self._draining[0]: self._end(oldest))  # type: ignore[misc]
-        self._when_drained(instance, lambda: self._service.request(lambda: self._end(instance)))
+            self._has_drained(self._draining[0])
+        self._when_drained(instance, lambda: self._has_drained(instance))
+
+    def _has_drained(self, instance: Instance) -> None:
+        self._drained.append(instance)
+        self._service.request(self._end_drained)
 
     def _when_drained(self, instance: Instance, then: Callable[[], None]) -> None:
         """Have the consumer call `then` once no connection uses the instance any more."""
@@ -244,12 +255,14 @@ class BlueGreen(Reload):
         instance.app.stop()
         self._service.supervisor.forget(instance)
 
-    def _end(self, instance: Instance) -> None:
-        if instance in self._draining:
-            self._draining.remove(instance)
-            instance.app.stop()
-            self._service.supervisor.forget(instance)
-            self._release(instance.place.root)
+    def _end_drained(self) -> None:
+        drained, self._drained = self._drained, []
+        for instance in drained:
+            if instance in self._draining:
+                self._draining.remove(instance)
+                instance.app.stop()
+                self._service.supervisor.forget(instance)
+                self._release(instance.place.root)
 
 
 def _ignore(job: object) -> None:

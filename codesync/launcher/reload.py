@@ -38,6 +38,9 @@ class Reload(ABC):
     def begin(self) -> None:
         """The application has been started for the first time."""
 
+    def begin_trial(self) -> None:
+        """A trial begins."""
+
     @property
     def old_serves(self) -> bool:
         """Whether, during a trial, other code than the one on trial serves."""

@@ -74,6 +74,7 @@ class Trial:
 
     def _try(self) -> None:
         reason, failed = "", False
+        self._way.begin_trial()
         try:
             self._stage()
             self._switch()
