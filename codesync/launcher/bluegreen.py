@@ -7,10 +7,11 @@ committed, as with every other way; the old instance finishes what it has begun 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codesync.launcher.changes import Cancelled
 from codesync.launcher.place import Place
@@ -85,6 +86,7 @@ class BlueGreen(Reload):
         A push that comes meanwhile waits for what is of use to it, and for no more. Who needs a root tries again, and
         says what is wrong.
         """
+        self._hurry.set()  # this one does what an earlier one has not begun
         hurry = self._hurry = threading.Event()
 
         def work(cancelled: threading.Event) -> None:
@@ -92,6 +94,8 @@ class BlueGreen(Reload):
             while time.monotonic() < until and not (self._freed.wait(LOOK_SECONDS) or hurry.is_set()):
                 pass
             with self._hold(hurry):
+                if hurry.is_set():
+                    return
                 self._tidy(cancelled, only_for_spare=True)
                 self._refresh(cancelled)
             with self._hold(hurry):
@@ -112,8 +116,17 @@ class BlueGreen(Reload):
             self._roots.clear(cancelled)
             self._clear_first = False
         while self._free and not (only_for_spare and self._roots.has_spare):
-            self._roots.release(self._free[0], cancelled)
-            del self._free[0]
+            self._put_away(self._free.pop(0), cancelled)
+
+    def _put_away(self, root: str, cancelled: threading.Event) -> None:
+        try:
+            self._roots.release(root, cancelled)
+        except Cancelled:
+            if os.path.exists(root):
+                self._free.append(root)
+            raise
+        except OSError as error:  # it takes room, no more; the next start tries again
+            self._service.note(f"{root} cannot be removed: {error}")
 
     @contextmanager
     def _hold(self, cancelled: threading.Event) -> Iterator[None]:
@@ -169,7 +182,7 @@ class BlueGreen(Reload):
     def halt(self) -> None:
         """Nothing: nobody runs in the candidate's root."""
 
-    def launch(self, push_id: str) -> Process:
+    def launch(self, push_id: str, unless: Callable[[], Any]) -> Process:
         """Start it on a port of its own."""
         self._candidate = self._service.supervisor.make(Place(self._root, free_port()))
         return self._candidate.start(push_id)
@@ -178,8 +191,8 @@ class BlueGreen(Reload):
         """From now on it is the one that serves."""
         assert self._candidate is not None, "launched first"
         self._old, candidate = self._service.supervisor.instance, self._candidate
-        self._service.supervisor.serve_by(candidate)
         self._service.probation.started()
+        self._service.supervisor.serve_by(candidate)
 
     def settle(self) -> None:
         """Have the application's directory follow; let the old instance finish what it has begun."""
@@ -189,7 +202,10 @@ class BlueGreen(Reload):
         def follow(cancelled: threading.Event) -> None:
             self._follow(cancelled)
             if self._hooks_make_things:
-                for path in self._roots.carry(root, self._service.tree.root.path, cancelled):
+                with self._hold(cancelled):
+                    left = self._roots.carry(root, self._service.tree.root.path, cancelled)
+                    self._ready_for = None
+                for path in left:
                     self._service.note(f"what a hook has made is not kept: {path!r}")
 
         self._freed.clear()

@@ -7,12 +7,13 @@ A trial goes through `stage`, `halt`, (the rename), `launch`, `accept` and then 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codesync.launcher.options import BLUE_GREEN, RESTART, reload_signal
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from codesync.launcher.records import Plan
     from codesync.launcher.service import Service
@@ -59,8 +60,11 @@ class Reload(ABC):
         """Make the tree free to be renamed."""
 
     @abstractmethod
-    def launch(self, push_id: str) -> Process:
-        """The new tree is there: have its code run. The process to be judged. Raises CannotStart, NotReloaded."""
+    def launch(self, push_id: str, unless: Callable[[], Any]) -> Process:
+        """The new tree is there: have its code run. The process to be judged. Raises CannotStart, NotReloaded.
+
+        What it waits for is of no use any more when `unless()`.
+        """
 
     def accept(self) -> None:
         """It is well: it gets the work."""
@@ -92,7 +96,7 @@ class Restart(Reload):
         self._halted = True
         self._service.app.stop()
 
-    def launch(self, push_id: str) -> Process:
+    def launch(self, push_id: str, unless: Callable[[], Any]) -> Process:
         """Start it."""
         return self._service.start(push_id)
 
@@ -129,10 +133,12 @@ class InPlace(Reload):
     def halt(self) -> None:
         """Nothing."""
 
-    def launch(self, push_id: str) -> Process:
+    def launch(self, push_id: str, unless: Callable[[], Any]) -> Process:
         """Tell it, or start it where it does not run."""
         self._launched = True
-        return self._renewed(push_id)
+        options = self._service.options
+        patience = options.settle_seconds if self._signal is None else options.health_seconds
+        return self._renewed(push_id, patience, unless)
 
     def settle(self) -> None:
         """Nothing old is left."""
@@ -147,12 +153,12 @@ class InPlace(Reload):
         if not launched:
             return None
         try:
-            return self._renewed(push_id)
+            return self._renewed(push_id, self._service.options.settle_seconds, lambda: False)
         except NotReloaded:  # it may never have noticed the new tree
             self._service.app.start_probing(self._service.supervisor.instance.environment(push_id))
             return self._service.app.process
 
-    def _renewed(self, push_id: str) -> Process:
+    def _renewed(self, push_id: str, patience: float, unless: Callable[[], Any]) -> Process:
         app, service = self._service.app, self._service
         if app.process is None or app.exit is not None:
             app.stop()  # what it left behind
@@ -162,25 +168,26 @@ class InPlace(Reload):
         app.judge_anew(env, probe=False)
         if self._signal is not None:
             app.forward(self._signal)
-        self._await_turnover(process, old)
+        self._await_turnover(process, old, patience, unless)
         if process.exit is None:
             app.start_probing(env)
         return process
 
-    def _await_turnover(self, process: Process, old: frozenset[int]) -> None:
+    def _await_turnover(
+        self, process: Process, old: frozenset[int], patience: float, unless: Callable[[], Any]
+    ) -> None:
         """Wait until the old workers are gone. Raises NotReloaded when they show no sign of it."""
         options, clock, app = self._service.options, self._service.loop.clock, self._service.app
         begun, pause, left = clock(), FIRST_LOOK_SECONDS, old
-        patience = options.health_seconds if old and self._signal is not None else options.settle_seconds
-        while process.exit is None and (left or not old):
+        while process.exit is None and (left or not old) and not unless():
             settled = clock() - begun >= options.settle_seconds
-            if settled and (left != old or patience == options.settle_seconds):
+            if settled and (left != old or not old or self._signal is None):
                 return
             if clock() - begun >= patience:
                 raise NotReloaded(
                     f"none of its {len(old)} processes was replaced within {patience:g} s of {self.name}"
                 )
-            self._service.wait(lambda: process.exit, clock() + pause)
+            self._service.wait(lambda: process.exit or unless(), clock() + pause)
             pause = min(2 * pause, LOOK_SECONDS)
             left = old & app.members()
 

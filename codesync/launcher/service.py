@@ -48,7 +48,8 @@ class Service:
         self.tree = tree
         self.link = link
         self.reload = make_reload(self)
-        self.trial: Trial | None = None
+        self.trial: Trial | None = None  # from when it is asked for
+        self._is_trying = False
         self.notes: list[str] = []  # permissions that are missing
         self.probation = Probation(self)
         self._logs = Logs(supervisor.log, self.loop, link.send)
@@ -140,7 +141,7 @@ class Service:
         """
         probation = self.probation
         while True:
-            beside = self.trial is not None and self.reload.old_serves
+            beside = self._is_trying and self.reload.old_serves
             dues = [due for due in (until, probation.due if beside else None) if due is not None]
             self.loop.wait(
                 lambda beside=beside: (  # type: ignore[misc]
@@ -305,10 +306,11 @@ class Service:
 
     def _try(self) -> None:
         assert self.trial is not None, "set when it was asked for"
+        self._is_trying = True
         try:
             self.trial.run()
         finally:
-            self.trial = None
+            self.trial, self._is_trying = None, False
 
     def _keep_late(self, push_id: str) -> None:
         """The sidecar has committed what is no trial here any more: then that is the tree to have."""

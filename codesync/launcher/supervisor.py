@@ -207,8 +207,12 @@ class Supervisor:
 
     def stop_for_good(self) -> int:
         """Stop the application with the signal that we were told to end with; the launcher's exit status."""
-        for instance in self._instances:
-            instance.app.stop(self.stop_signal or signal.SIGTERM)
+        first = self.stop_signal or signal.SIGTERM
+        others = [instance for instance in self._instances if instance is not self.instance]
+        for instance in others:  # at once, so that all have the time that there is
+            instance.app.forward(first)
+        for instance in (self.instance, *others):
+            instance.app.stop(first)
         if self.relay is not None:
             self.relay.close()
         return self.app.exit.status if self.app.exit else 128 + self.stop_signal

@@ -113,6 +113,7 @@ class Step:
             self._staged.transaction.keep(decided=recorded)
         except (TransactionError, OSError) as error:  # the next recovery removes what is left of it
             self._tree.note(f"the old tree is not removed yet: {error}")
+            self._staged.transaction.abandon()
         finally:
             self._done()
 

@@ -141,11 +141,12 @@ class Trial:
         self._progress("start")
         with self._timed("start"):
             try:
-                self._process = self._way.launch(self.push_id)
+                self._process = self._way.launch(self.push_id, self._is_useless)
             except CannotStart as error:
                 raise Refused(str(error)) from error
             except NotReloaded as error:
                 self._process = self._service.app.process
+                self._sync()
                 self._note_tail()
                 raise Unwell(str(error)) from error
         self._progress("health")
@@ -158,6 +159,9 @@ class Trial:
             raise Refused(reason) if self.decision else Unwell(reason)
         self._way.accept()
         self._note_tail()
+
+    def _is_useless(self) -> bool:
+        return self.decision is not None or self._service.loop.clock() >= self._deadline
 
     def _sync(self) -> None:
         """While it starts: bring to the disk what nobody may decide upon before."""
@@ -263,6 +267,7 @@ class Trial:
         self._service.check()
         process = self._way.resume(self._service.tree.applied.push_id)
         if process is None:
+            self._back = self._service.app.exit is None
             return ""
         until = self._service.loop.clock() + min(self._service.options.health_seconds, BACK_SECONDS)
         self._service.wait(lambda: process.exit or process.passed, until)

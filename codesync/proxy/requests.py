@@ -33,6 +33,7 @@ class _Open:
     sidecar: int
     due: float
     plans: bool  # the asker needs it to plan a push
+    follows: bool  # the answer has no end
 
 
 @dataclass(slots=True)
@@ -65,7 +66,8 @@ class Requests:
             return plans
         number, self._next = self._next, self._next + 1
         sidecar, due = replica.peer.connection, now + self.timeouts.answer
-        self._open[number] = _Open(ide, question.request, sidecar, due, plans)
+        follows = isinstance(question, GetLogs) and question.follow
+        self._open[number] = _Open(ide, question.request, sidecar, due, plans, follows)
         self.board.say(sidecar, replace(question, request=number))
         return plans
 
@@ -79,7 +81,7 @@ class Requests:
             return None
         if question is None or question.sidecar != sidecar:
             raise ProtocolError(f"an answer to request {answer.request}, which was not asked here")
-        if not question.plans and self.board.is_behind(question.ide):
+        if question.follows and self.board.is_behind(question.ide):
             self._drop(answer.request)
             words = "the output comes faster than it is read here; ask again for what is left of it"
             self._refuse(question.ide, question.request, Code.TOO_LARGE, words)
