@@ -1,6 +1,6 @@
 """How long a one-line edit takes to be healthy: from the MCP tool call, for each way to reload and size of tree.
 
-    python -m bench.push_latency [--files 500 5000 50000] [--pushes 100] [--reload restart signal:HUP blue-green]
+    python -m bench.push_latency [--files 500 5000 50000] [--pushes 100] [--reload restart signal:HUP blue-green] [--pause 0]
 
 A real chain on loopback: `codesync mcp` driven over stdio, proxy, sidecar, launcher, every part a process of its own. The
 application is a small server that writes down when it first passes its health check. Between the pushes the same
@@ -212,7 +212,7 @@ class Bench:
         subprocess.run(["rsync", "-a", "--checksum", f"{self.chain.source}/", f"{self.copy}/"], check=True)
         self.rsync.append((time.perf_counter() - begin) * 1000)
 
-    async def run(self, pushes: int) -> None:
+    async def run(self, pushes: int, pause: float) -> None:
         server = StdioServerParameters(
             command=sys.executable,
             args=["-m", "codesync.cli", "mcp"],
@@ -228,6 +228,7 @@ class Bench:
                 for number in range(pushes):
                     await self.push(mcp, number)
                     self.plain.append(plain.measure())
+                    await asyncio.sleep(pause)
                     if number % 10 == 0:
                         self.sync()
                 await self.count_fsyncs(mcp)
@@ -305,6 +306,7 @@ def main() -> None:
     )
     parser.add_argument("--files", type=int, nargs="+", default=SIZES)
     parser.add_argument("--pushes", type=int, default=100)
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds between two pushes")
     parser.add_argument("--reload", nargs="+", default=WAYS, metavar="WAY")
     parser.add_argument("--json", action="store_true", help="print every push's result as well")
     options = parser.parse_args()
@@ -313,7 +315,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as directory, running_chain(Path(directory)) as chain:
                 bench = Bench(chain, files, way)
                 bench.start()
-                asyncio.run(bench.run(options.pushes))
+                asyncio.run(bench.run(options.pushes, options.pause))
                 print(report(bench, files), flush=True)
                 if options.json:
                     print(json.dumps(bench.results))
