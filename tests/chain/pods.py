@@ -43,7 +43,7 @@ mount -t proc proc "$root/proc"
 while [ "$1" != -- ]; do put "$1" rw; shift; done
 shift
 mount -o remount,ro "$root"
-exec chroot "$root" setpriv --reuid "$user" --regid "$group" --groups "$groups" --bounding-set -all --inh-caps -all \\
+exec "$(PATH=$PATH:/usr/sbin:/sbin command -v chroot)" "$root" setpriv --reuid "$user" --regid "$group" --groups "$groups" --bounding-set -all --inh-caps -all \\
   --no-new-privs --pdeathsig KILL -- /bin/sh -c 'cd "$0" && exec "$@"' "$directory" "$@"
 """
 
@@ -69,7 +69,9 @@ APPLICATION = User(10002, (10002, SHARED))
 def require_root() -> None:
     """Users and namespaces can only be had as root, and a test that does not run shows nothing."""
     assert os.geteuid() == 0, "these tests imitate pods: run them as root, such as in a privileged container"
-    lacking = [tool for tool in ("unshare", "setpriv", "mount", "chroot") if shutil.which(tool) is None]
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where chroot is, also for who does not look there
+    tools = ("unshare", "setpriv", "mount", "chroot")
+    lacking = [tool for tool in tools if shutil.which(tool, path=path) is None]
     assert not lacking, f"these tests imitate pods: install {', '.join(lacking)} (util-linux, coreutils)"
 
 

@@ -63,7 +63,7 @@ class Site:
             "{root}/server.py",
             health=f"http://127.0.0.1:{self.port}/health",
             options=("--reload", "blue-green", "--listen", f"127.0.0.1:{self.port}", *self.options),
-            env={"GO": str(self.go)},
+            env={"GO": str(self.go), "PYTHONDONTWRITEBYTECODE": "1"},
         )
 
     def push(self, push_id: str, old: Files, new: Files, generation: int = 1, **more: Any) -> Any:
