@@ -40,6 +40,12 @@ def install() -> Path:
     return BIN
 
 
+def trusting() -> dict[str, str]:
+    """Return our environment, in which node trusts whom the system trusts; by itself it knows its own list only."""
+    system = "/etc/ssl/certs/ca-certificates.crt"
+    return ({"NODE_EXTRA_CA_CERTS": system} if os.path.exists(system) else {}) | dict(os.environ)
+
+
 def environ(**more: str) -> dict[str, str]:
     """Return an environment in which `node` is ours, and npm's programs find it."""
     return {"PATH": f"{install()}:{os.environ['PATH']}", **more}
@@ -51,7 +57,9 @@ def _npm_install() -> None:
         raise RuntimeError("npm is missing; on Debian: apt-get install npm")
     packages = [f"{name}@{version}" for name, version in PACKAGES.items()]
     command = [npm, "install", "--prefix", str(HOME), "--save-exact", "--no-audit", "--no-fund", *packages]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False, env=trusting()
+    )
     if done.returncode != 0:
         raise RuntimeError(
             f"npm install failed; mend this and run acceptance/npm.py again:\n{done.stderr[-2000:]}"

@@ -6,7 +6,6 @@ Nothing is installed into the environment that runs the tests. What the system h
 """
 
 import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -74,7 +73,7 @@ def _once(home: Path, wanted: str, install: Callable[[], None]) -> None:
 def _run(what: str, command: list[str]) -> None:
     if shutil.which(command[0]) is None:
         raise RuntimeError(f"{command[0]} is missing; on Debian: apt-get install {command[0]}")
-    env = {**os.environ, "PIP_NO_INPUT": "1"}
+    env = {**npm.trusting(), "PIP_NO_INPUT": "1"}
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=INSTALL_SECONDS, env=env, check=False
     )
