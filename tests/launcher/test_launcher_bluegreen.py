@@ -145,7 +145,7 @@ def test_a_candidate_serves_from_a_tree_of_its_own_when_it_is_healthy(world: Wor
     [
         code("bad", "raise RuntimeError('broken')"),
         code("bad", healthy=False),
-        {**code("bad"), "server.py": b"import time; time.sleep(1000)"},
+        {**code("bad"), "server.py": b"import signal; signal.pause()"},
     ],
 )
 def test_a_candidate_that_fails_has_touched_nothing(world: World, bad: Files) -> None:
@@ -266,7 +266,7 @@ def test_code_that_crashes_while_a_candidate_is_on_trial_is_started_again(world:
     world.volume.sidecar.mkdir()
     (world.volume.sidecar / "lock").touch()
     site = Site(world, old, "--health-timeout", "15")
-    site.world.volume.plan("p1", old, {**code("two"), "server.py": b"import time; time.sleep(1000)"})
+    site.world.volume.plan("p1", old, {**code("two"), "server.py": b"import signal; signal.pause()"})
     site.peer.say("try", push_id="p1", deadline_s=30)
     site.peer.hear("progress", stage="health")
     os.kill(site.container.status()["pid"], signal.SIGKILL)

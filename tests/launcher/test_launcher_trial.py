@@ -109,9 +109,9 @@ def test_old_bytecode_does_not_run_though_size_and_second_are_the_same(world: Wo
     old: Files = {
         "run.sh": starts,
         "main.py": b"import word\n",
-        "word.py": b"import time\nprint(1, flush=True)\ntime.sleep(999)\n",
+        "word.py": b"import signal\nprint(1, flush=True)\nsignal.pause()\n",
     }
-    new: Files = {**old, "word.py": b"import time\nprint(2, flush=True)\ntime.sleep(999)\n"}
+    new: Files = {**old, "word.py": b"import signal\nprint(2, flush=True)\nsignal.pause()\n"}
     container = world.container(old)
     container.start(env={"PYTHONDONTWRITEBYTECODE": ""})
     peer = container.connect_ready()
