@@ -60,12 +60,8 @@ def parse_request(head: bytes) -> RequestHead:
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise NotHttp("no request line")
-    fields = _fields(head)
-    length = _body(fields)
     is_1_1 = line.group(2) == b"1"
-    if length is None and not is_1_1:
-        raise NotHttp("chunked, in HTTP/1.0")
-    connection = _tokens(fields.get(b"connection", b""))
+    fields, length, connection = _framing(head, is_1_1)
     return RequestHead(
         line.group(1),
         is_1_1,
@@ -80,16 +76,21 @@ def parse_response(head: bytes) -> ResponseHead:
     line = _STATUS_LINE.match(head)
     if line is None:
         raise NotHttp("no status line")
-    fields = _fields(head)
-    length = _body(fields)
     is_1_1 = line.group(1) == b"1"
-    if length is None and not is_1_1:
-        raise NotHttp("chunked, in HTTP/1.0")
-    connection = _tokens(fields.get(b"connection", b""))
+    _, length, connection = _framing(head, is_1_1)
     keep_alive = b"keep-alive" in connection
     return ResponseHead(
         int(line.group(2)), length, b"close" not in connection and (is_1_1 or keep_alive), keep_alive
     )
+
+
+def _framing(head: bytes, is_1_1: bool) -> tuple[dict[bytes, bytes], int | None, list[bytes]]:
+    """The fields, the body's length as `_body` says it, what `Connection` names. Raises NotHttp."""
+    fields = _fields(head)
+    length = _body(fields)
+    if length is None and not is_1_1:
+        raise NotHttp("chunked, in HTTP/1.0")
+    return fields, length, _tokens(fields.get(b"connection", b""))
 
 
 def _fields(head: bytes) -> dict[bytes, bytes]:
