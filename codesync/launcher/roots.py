@@ -67,6 +67,20 @@ class Roots:
         self, source: str | bytes, cancelled: threading.Event, skip: Collection[tuple[int, int]] = ()
     ) -> list[bytes]:
         """Make the spare equal to `source`; what was left out of it, as `mirror` says. Raises NoRoom, OSError, Cancelled."""
+        is_old = self.has_spare
+        try:
+            return self._mirrored(source, cancelled, skip)
+        except OSError as error:
+            if error.errno in _FULL or not is_old:
+                raise
+        # an application has left something in it that cannot be made good: it has had its time
+        self._made.pop(SPARE, None)
+        self._doom(SPARE)
+        return self._mirrored(source, cancelled, skip)
+
+    def _mirrored(
+        self, source: str | bytes, cancelled: threading.Event, skip: Collection[tuple[int, int]]
+    ) -> list[bytes]:
         made = self._made.setdefault(SPARE, {})
         try:
             try:

@@ -5,6 +5,7 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -74,6 +75,13 @@ class Site:
     def root(self) -> Path:
         """Where the instance that serves runs."""
         return Path(self.ask()[1])
+
+    def instances(self) -> list[int]:
+        """The first processes of all instances."""
+        assert self.container.process is not None
+        pid = self.container.process.pid
+        found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+        return [int(child) for children in found for child in children]
 
     def until_slow_has_begun(self) -> None:
         until = time.monotonic() + PATIENCE
@@ -404,3 +412,55 @@ def test_old_trees_become_the_next_ones(world: World) -> None:
         assert time.monotonic() < until, list(roots.iterdir())
         time.sleep(0.005)
     assert site.ask() == ["5", str(roots / "5")]
+
+
+def test_what_an_apply_has_stopped_is_no_crash_although_a_push_waits_behind_it(world: World) -> None:
+    trees = [code(str(number)) for number in range(4)]
+    site = Site(world, trees[0])
+    site.push("p1", trees[0], trees[1])
+    site.peer.keep("p1", trees[1])
+    hook = {"push_id": "p2", "run": "sleep 1", "moment": "before_start", "seconds": 20}
+    world.volume.commit(trees[2], "p2", 2)
+    world.volume.write_state(hooks=[hook], history=[{"push_id": "p1"}, {"push_id": "p2"}])
+    world.volume.plan("p3", trees[2], trees[3], generation=3)
+    site.peer.say("apply")
+    site.peer.say("try", push_id="p3", deadline_s=30)
+    site.peer.hear("applied")
+    assert "crashed" not in {message["type"] for message in site.peer.heard}
+    assert site.peer.hear("verdict", push_id="p3")["verdict"] == "keep"
+
+
+def test_all_instances_are_told_at_once_when_the_launcher_ends(world: World) -> None:
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    says = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('told', flush=True), sys.exit(0)))"
+    old, new = code("one", deaf), code("two", says)
+    site = Site(world, old, "--drain-timeout", "60", "--stop-timeout", "2")
+    with socket.create_connection(("127.0.0.1", site.port)) as stuck:
+        stuck.sendall(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        site.until_slow_has_begun()
+        site.push("p1", old, new)
+        site.peer.keep("p1", new)
+        draining = next(pid for pid in site.instances() if pid != site.container.status()["pid"])
+        site.container.signal(signal.SIGTERM)
+        site.container.wait_for_output(b"told")
+        os.kill(draining, 0)  # which heeds nothing but KILL, and has not had it yet
+    assert site.container.wait() == 0
+
+
+def test_a_root_that_cannot_be_removed_stops_no_push(world: World) -> None:
+    trees = [code(str(number)) for number in range(5)]
+    site = Site(world, trees[0])
+    for number in range(1, 3):
+        site.push(f"p{number}", trees[number - 1], trees[number], generation=number)
+        site.peer.keep(f"p{number}", trees[number])
+    kept = site.root() / "immutable"
+    kept.touch()
+    subprocess.run(["chattr", "+i", kept], check=True)
+    try:
+        for number in range(3, 5):
+            verdict = site.push(f"p{number}", trees[number - 1], trees[number], generation=number)
+            assert verdict["verdict"] == "keep", verdict["reason"]
+            site.peer.keep(f"p{number}", trees[number])
+    finally:
+        for path in kept.parents[1].rglob("immutable"):
+            subprocess.run(["chattr", "-i", path], check=True)

@@ -380,6 +380,21 @@ def test_a_signal_that_nobody_heeds_is_no_healthy_push(world: World) -> None:
     assert "none of its 1 processes was replaced within 0.3 s of signal:HUP" in verdict["reason"]
 
 
+@pytest.mark.parametrize("end", ["undo", "deadline"])
+def test_waiting_for_a_signal_to_be_heeded_ends_with_the_push(world: World, end: str) -> None:
+    old = {"run.sh": script("trap '' HUP; echo up; sleep 1000 & wait; wait")}
+    _, peer = started(
+        world, old, "--reload", "signal:HUP", "--health-timeout", "60", settle=0.1, health="cmd:false"
+    )
+    world.volume.plan("p1", old, {**old, "x": b"1"})
+    peer.say("try", push_id="p1", deadline_s=30 if end == "undo" else 0.5)
+    peer.hear("progress", stage="start")
+    if end == "undo":
+        peer.say("undo", push_id="p1")
+    reason = peer.hear("verdict", push_id="p1")["reason"]
+    assert reason.startswith("the push was called off" if end == "undo" else "the deadline passed before")
+
+
 def test_what_hooks_write_stays_where_that_was_asked_for(world: World) -> None:
     old = runs("one")
     _, peer = started(world, old, "--no-log-tail")

@@ -250,3 +250,17 @@ def test_who_reads_a_log_too_slowly_is_told_and_holds_nothing_up(world: World) -
     assert isinstance(ide.heard[-1], AnswerError)
     assert (ide.heard[-1].request, ide.heard[-1].code) == (7, "too_large")
     assert questions[-1] == EndRequest(request=asked.request)
+
+
+def test_lines_that_end_are_told_however_slowly_they_are_read(world: World) -> None:
+    sidecar, ide = world.sidecar(), world.ide()
+    questions: list[Message] = []
+    sidecar.hear = questions.append  # type: ignore[method-assign,assignment]
+    ide.say(GetLogs(request=7, replica=sidecar.state.id, lines=1))
+    world.run()
+    world.deployment._board.is_behind = lambda connection: True
+    asked = questions[-1]
+    assert isinstance(asked, GetLogs)
+    sidecar.say(Answer(request=asked.request, data=b"a line", last=True))
+    world.run()
+    assert ide.heard[-1] == Answer(request=7, data=b"a line", last=True)
