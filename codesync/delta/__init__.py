@@ -49,7 +49,8 @@ from codesync.delta.manifest import (
     tracked_id,
     tree_id,
 )
-from codesync.delta.match import Copy, Literal, Op, delta
+from codesync.delta.match import delta
+from codesync.delta.ops import Copy, Literal, Op
 from codesync.delta.patch import Delta, DeltaReader, patch, write_delta
 from codesync.delta.signature import Signature, signature
 from codesync.delta.sync import SyncResult, sync

@@ -9,32 +9,16 @@ how a delta travels.
 
 from collections.abc import Iterable, Iterator
 from operator import length_hint
-from typing import NamedTuple
 
 from codesync.delta.checksum import strong, sums
-from codesync.delta.signature import Readable, Signature, as_readable, read_fully
+from codesync.delta.ops import MAX_LITERAL, Copy, Literal, Op
+from codesync.delta.reading import READ_SIZE as _READ_SIZE
+from codesync.delta.reading import Readable, as_readable, read_fully
+from codesync.delta.signature import Signature
 
-MAX_LITERAL = 1 << 18
-_READ_SIZE = 1 << 18
 _NOWHERE = -1
 _PATIENCE = 16  # blocks without a match for each further block that is left out
 _FARTHEST = 15  # blocks left out at once, at most
-
-
-class Copy(NamedTuple):
-    """`length` bytes of the basis, from `offset` on."""
-
-    offset: int
-    length: int
-
-
-class Literal(NamedTuple):
-    """Bytes that the basis does not have: 1 byte to 256 KiB."""
-
-    data: bytes
-
-
-Op = Copy | Literal
 
 
 def delta(sig: Signature, target: bytes | Readable) -> Iterator[Op]:

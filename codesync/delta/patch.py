@@ -14,8 +14,10 @@ from typing import BinaryIO
 from xxhash import xxh3_64
 
 from codesync.delta.errors import PatchError
-from codesync.delta.match import MAX_LITERAL, Copy, Literal, Op, delta
-from codesync.delta.signature import Readable, Signature, as_file, as_readable, read_fully
+from codesync.delta.match import delta
+from codesync.delta.ops import MAX_LITERAL, Copy, Literal, Op
+from codesync.delta.reading import Readable, as_file, as_readable, read_fully
+from codesync.delta.signature import Signature
 
 MAGIC = b"csdelt\r\n"
 VERSION = 1

@@ -7,20 +7,20 @@ import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from math import isqrt
 from struct import Struct
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from codesync.delta.checksum import strong, weak
 from codesync.delta.errors import SignatureError
+from codesync.delta.reading import READ_SIZE as _READ_SIZE
+from codesync.delta.reading import as_file, read_fully
 
 MAGIC = b"cssign\r\n"
 VERSION = 1
 MAX_BLOCK_SIZE = 1 << 24
 _SMALLEST_BLOCK = 700
 _LARGEST_BLOCK = 1 << 17
-_READ_SIZE = 1 << 18
 _HEAD = Struct("<8sHIQ")
 _CHECK = Struct("<Q")
 _BLOCK_BYTES = 12
@@ -118,32 +118,3 @@ def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
     while chunk := read_fully(file, whole):
         for start in range(0, len(chunk), size):
             yield chunk[start : start + size]
-
-
-class Readable(Protocol):
-    """Whatever can be read once, from front to back."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
-def as_file(source: bytes | BinaryIO) -> BinaryIO:
-    """Bytes as a file; a file as it is."""
-    return BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
-
-
-def as_readable(source: bytes | Readable) -> Readable:
-    """Bytes as a file; a file as it is."""
-    return BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
-
-
-def read_fully(file: Readable, size: int) -> bytes:
-    """The next `size` bytes, fewer only at the end, however little each read returns."""
-    data = file.read(size)
-    if len(data) == size or not data:
-        return data
-    parts = [data]
-    size -= len(data)
-    while size and (data := file.read(size)):
-        parts.append(data)
-        size -= len(data)
-    return b"".join(parts)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesync.delta import Copy, Literal, Op, delta, patch, signature
-from codesync.delta.match import MAX_LITERAL
+from codesync.delta.ops import MAX_LITERAL
 from tests.delta.material import READ_SIZES, dribble, pairs
 
 BLOCK_SIZES = st.one_of(st.integers(1, 64), st.sampled_from([100, 700, 2999, 3000, 5000, 1 << 24]))

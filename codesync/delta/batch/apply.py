@@ -31,9 +31,9 @@ from codesync.delta.batch.tracked import BASE, TrackedChange
 from codesync.delta.batch.write import rooted
 from codesync.delta.errors import BatchError, ManifestError, PatchError
 from codesync.delta.manifest import Entry, Kind, Manifest, scan
-from codesync.delta.match import Copy, Literal
+from codesync.delta.ops import Copy, Literal
 from codesync.delta.patch import content
-from codesync.delta.signature import Readable
+from codesync.delta.reading import Readable
 from codesync.transaction import (
     ATTRIBUTES,
     DELETE,

@@ -16,7 +16,7 @@ import msgpack
 
 from codesync.delta.batch.tracked import BASE, TARGET
 from codesync.delta.errors import BatchError
-from codesync.delta.match import MAX_LITERAL, Copy, Literal
+from codesync.delta.ops import MAX_LITERAL, Copy, Literal
 
 MAGIC = b"csbatc\r\n"
 VERSION = 1

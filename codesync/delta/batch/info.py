@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from codesync.delta.batch.format import Change, Header, How, Limits, Put
 from codesync.delta.batch.read import read_batch
-from codesync.delta.match import Copy, Literal
-from codesync.delta.signature import Readable
+from codesync.delta.ops import Copy, Literal
+from codesync.delta.reading import Readable
 
 
 class PathInfo(NamedTuple):

@@ -32,8 +32,8 @@ from codesync.delta.batch.format import (
     decode,
 )
 from codesync.delta.errors import BatchError, LimitExceeded
-from codesync.delta.match import MAX_LITERAL, Copy, Literal
-from codesync.delta.signature import Readable, read_fully
+from codesync.delta.ops import MAX_LITERAL, Copy, Literal
+from codesync.delta.reading import Readable, read_fully
 
 # 4 bytes of a zstd frame can stand for 128 KiB: so little is given in at once that what comes out stays below 9 MiB
 _INFLATED_AT_ONCE = 256

@@ -38,9 +38,11 @@ from codesync.delta.batch.format import (
 from codesync.delta.batch.tracked import TrackedChange
 from codesync.delta.errors import BatchError, SourceChanged
 from codesync.delta.manifest import Entry, Kind, Manifest, difference
-from codesync.delta.match import MAX_LITERAL, Copy, Literal, Op, delta
+from codesync.delta.match import delta
+from codesync.delta.ops import MAX_LITERAL, Copy, Literal, Op
 from codesync.delta.patch import HashingReader
-from codesync.delta.signature import Readable, Signature, read_fully
+from codesync.delta.reading import Readable, read_fully
+from codesync.delta.signature import Signature
 from codesync.transaction import Root, TransactionError
 
 

@@ -1,0 +1,31 @@
+"""What a delta is made of. This file knows neither how operations are found nor how they travel."""
+
+from typing import NamedTuple
+
+MAX_LITERAL = 1 << 18  # bytes of one literal, or of what one window makes
+
+
+class Copy(NamedTuple):
+    """`length` bytes of the basis, from `offset` on."""
+
+    offset: int
+    length: int
+
+
+class Literal(NamedTuple):
+    """Bytes that the basis does not have: 1 byte to 256 KiB."""
+
+    data: bytes
+
+
+class Window(NamedTuple):
+    """`size` bytes of the target, packed as `data` against the basis: copies, and leftovers compressed with its text.
+
+    Only who holds the basis can make one; `codesync.delta.window` knows the form of `data`.
+    """
+
+    size: int
+    data: bytes
+
+
+Op = Copy | Literal
