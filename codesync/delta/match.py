@@ -1,186 +1,234 @@
 """The search: which stretches of a target stand in the basis too, told from the basis's signature alone.
 
-The target is read once, front to back, in bounded memory. After a match the next block of the basis is tried first,
-by its strong checksum; only where that fails does the weak checksum roll over the target byte by byte. Where nothing
-has matched for long, ever more is left out between stretches as long as a block: a run of blocks shows in any such
-stretch, and what was left out of it is found by going back from there. This file knows neither the basis's content nor
-how a delta travels.
+The target is read once, front to back, into one buffer that is used again and again. Where a block has matched, its
+successor is tried next, many at once, at the speed of the strong checksum. Where that fails, the block after the one
+that was expected is tried (an edit in its place), and then anchors are looked for (`anchors`): the delimiters of a
+stretch and what follows them are found by one regular expression, hashed by one pass, and dismissed by one comparison
+of sets; only where a value is known is a block compared. Blocks without an anchor are looked for by `rolling`.
+
+A match is never false by way of an anchor or a weak checksum: both only say where to compute the strong one, over the
+whole block. That has 32 bits (64 for huge files), is asked at some hundred thousand places at most for 100 MB, and
+whoever puts a target together checks it as a whole; a signature with another `seed` then gives another delta.
+
+The work is bounded: anchors are searched for once in every byte; the comparisons that come to nothing have an allowance,
+and so has the rolling. What they miss goes as a literal: never wrong, only longer. This file knows neither the basis's
+content nor how a delta travels.
 """
 
-from collections.abc import Iterable, Iterator
-from operator import length_hint
+from __future__ import annotations
 
-from codesync.delta.checksum import strong, sums
+from collections.abc import Iterator
+from itertools import repeat
+from operator import and_
+from typing import TYPE_CHECKING, BinaryIO
+
+from codesync.delta.anchors import VALUE_MASK, hash32
+from codesync.delta.index import NOWHERE, Index
 from codesync.delta.ops import MAX_LITERAL, Copy, Literal, Op
-from codesync.delta.reading import READ_SIZE as _READ_SIZE
-from codesync.delta.reading import Readable, as_readable, read_fully
+from codesync.delta.reading import READ_SIZE, Readable, as_readable, filler, read_fully
+from codesync.delta.rolling import Rolling
 from codesync.delta.signature import Signature
 
-_NOWHERE = -1
-_PATIENCE = 16  # blocks without a match for each further block that is left out
-_FARTHEST = 15  # blocks left out at once, at most
+if TYPE_CHECKING:
+    from re import Match
+
+_FALSE_ANCHORS = 4096  # comparisons that may come to nothing at first …
+_FALSE_SHARE = 128  # … and one more for so many bytes of the target
+_FINE = 2  # blocks that are searched anchor by anchor, before that is done in bulk
+_BULK = 1 << 16
 
 
-def delta(sig: Signature, target: bytes | Readable) -> Iterator[Op]:
-    """The operations that make `target` from the basis of `sig`, in order, as the target is read.
+def delta(against: Signature | bytes | BinaryIO, target: bytes | Readable) -> Iterator[Op]:
+    """The operations that make `target`, in order, as the target is read once, front to back.
 
-    Neighbouring copies are one `Copy`; a `Literal` has at most 256 KiB, and only the last of a row has less.
-    Memory: some 256 KiB and forty blocks of the target, besides the signature.
+    `against` is the signature of a basis that is elsewhere: that gives `Copy` and `Literal`. Or it is the basis itself,
+    bytes or a seekable binary file: that gives `Window` too, and a smaller delta. Neighbouring copies are one `Copy`; a
+    `Literal` has at most 256 KiB, and only the last of a row has less. Memory: 1 MiB and some blocks, and three times
+    the signature.
     """
-    file = as_readable(target)
-    return _coalesced(_search(_Index(sig), file) if sig.length else _literals(file))
+    if not isinstance(against, Signature):
+        from codesync.delta.held import held_delta
+
+        return held_delta(against, target)
+    readable = as_readable(target)
+    return _Search(Index(against), readable).run() if against.length else _literals(readable)
 
 
 def _literals(file: Readable) -> Iterator[Op]:
-    while data := file.read(_READ_SIZE):
+    while data := read_fully(file, MAX_LITERAL):
         yield Literal(data)
 
 
-def _coalesced(ops: Iterable[Op]) -> Iterator[Op]:
-    copy: Copy | None = None
-    pending = bytearray()
-    for op in ops:
-        if isinstance(op, Literal):
-            if copy:
-                yield copy
-                copy = None
-            pending += op.data
-            while len(pending) >= MAX_LITERAL:
-                yield Literal(bytes(pending[:MAX_LITERAL]))
-                del pending[:MAX_LITERAL]
-        elif copy and copy.offset + copy.length == op.offset:
-            copy = Copy(copy.offset, copy.length + op.length)
-        else:
-            if copy:
-                yield copy
-            elif pending:
-                yield Literal(bytes(pending))
-                pending.clear()
-            copy = op
-    if copy:
-        yield copy
-    elif pending:
-        yield Literal(bytes(pending))
+class _Search:
+    """One pass through one target.
 
+    The buffer holds `size` bytes. All before `start` has been given out; `at` is where the search stands, and between the two
+    is what has not matched. `block` is the one that would be next if the target went on as the basis does.
+    """
 
-class _Index:
-    """A signature made ready for looking up. A basis shorter than its block size counts as one block of its length."""
+    def __init__(self, index: Index, target: Readable) -> None:
+        self._index = index
+        self._fill = filler(target)
+        self._data = bytearray(MAX_LITERAL + 2 * (READ_SIZE + index.size) + READ_SIZE)
+        self._view = memoryview(self._data)
+        self._size = self._start = self._at = self._block = 0
+        self._ended = False
+        self._copy: Copy | None = None
+        self._rolling = Rolling(index)
+        delimiter = index.delimiter if index.anchors else None
+        self._pattern = delimiter.pattern() if delimiter else None
+        self._span = delimiter.span if delimiter else 1
+        self._false = _FALSE_ANCHORS
 
-    def __init__(self, sig: Signature) -> None:
-        self.size = min(sig.block_size, sig.length)
-        self.count, self.tail = divmod(
-            sig.length, self.size
-        )  # blocks of full size; length of the short last one
-        self.strong = sig.strong
-        self.weak = frozenset(sig.weak[: self.count])
-        self.weak_high = frozenset(number >> 16 for number in self.weak)
-        # equal blocks: the first stands for all, so the dictionary is filled from the end
-        self.block = {sig.strong[block]: block for block in range(self.count - 1, -1, -1)}
-        self.leaving = [self.size * byte for byte in range(256)]
-
-    def follow(self, data: bytes, at: int, block: int) -> int:
-        """How many blocks, `block` and its successors, stand in `data` from `at` on."""
-        size, numbers = self.size, self.strong
-        most = min(self.count - block, (len(data) - at) // size)
-        for matched in range(most):
-            if strong(data[at : at + size]) != numbers[block + matched]:
-                return matched
-            at += size
-        return max(most, 0)
-
-    def precede(self, data: bytes, start: int, at: int, block: int) -> int:
-        """How many blocks, the predecessors of `block`, stand in `data` between `start` and `at`, right before `at`."""
-        size, matched = self.size, 0
-        most = min(block, (at - start) // size)
-        while matched < most:
-            at -= size
-            if strong(data[at : at + size]) != self.strong[block - matched - 1]:
+    def run(self) -> Iterator[Op]:
+        """All operations."""
+        size = self._index.size
+        while True:
+            if not self._ended and self._size - self._at < 2 * size + self._span:
+                yield from self._read_on()
+            if length := self._matched():
+                yield from self._copied(length)
+            elif self._size - self._at < size:
                 break
-            matched += 1
-        return matched
-
-    def is_tail(self, data: bytes, at: int) -> bool:
-        """Does the short last block stand in `data` at `at`?"""
-        tail = self.tail
-        return 0 < tail <= len(data) - at and strong(data[at : at + tail]) == self.strong[self.count]
-
-    def roll(self, data: bytes, at: int, stop: int) -> tuple[int, int]:
-        """The first place in `at` … `stop`-1 where some block stands, and which; `(stop, -1)` where none does."""
-        a, b = sums(data[at : at + self.size])
-        if (b & 0xFFFF) << 16 | a & 0xFFFF in self.weak and (block := self.lookup(data, at)) != _NOWHERE:
-            return at, block
-        known, known_high, leaving = self.weak, self.weak_high, self.leaving
-        last = stop - 1
-        entering = iter(data[at + self.size : last + self.size])
-        # the hottest loop: a membership test in 16 bits first, as cheap as can be
-        for out, in_ in zip(data[at:last], entering, strict=True):
-            a += in_ - out
-            b += a - leaving[out]
-            if b & 0xFFFF in known_high and (b & 0xFFFF) << 16 | a & 0xFFFF in known:
-                at = last - length_hint(entering)
-                if (block := self.lookup(data, at)) != _NOWHERE:
-                    return at, block
-        return stop, _NOWHERE
-
-    def lookup(self, data: bytes, at: int) -> int:
-        """The block that stands in `data` at `at`, or -1."""
-        return self.block.get(strong(data[at : at + self.size]), _NOWHERE)
-
-
-def _search(index: _Index, file: Readable) -> Iterator[Op]:
-    """Literals and copies, in order, not yet coalesced."""
-    size = index.size
-    room = max(_READ_SIZE, _FARTHEST * size) + 2 * size
-    data, ended = b"", False
-    start = at = 0  # data[start:at] matches nothing, as far as is known
-    block = 0  # what would follow if the target went on as the basis does
-    missed = 0  # blocks searched since the last match
-    while True:
-        if not ended and len(data) - at < 2 * size:
-            keep = max(start, at - _FARTHEST * size)
-            if start < keep:
-                yield Literal(data[start:keep])
-            fresh = read_fully(file, room)
-            data, start, at, ended = data[keep:] + fresh, 0, at - keep, len(fresh) < room
-        if length := _matched(index, data, at, block):
-            back = index.precede(data, start, at, block) * size
-            if start < at - back:
-                yield Literal(data[start : at - back])
-            yield Copy(block * size - back, back + length)
-            block += -(-length // size)
-            start = at = at + length
-            missed = 0
-        elif len(data) - at < size:
-            break
-        elif index.follow(data, at + size, block + 1):  # one block edited in its place
-            at += size
-            block += 1
-        else:
-            at, found = index.roll(data, at, min(at + size, len(data) - size + 1))
-            if found == _NOWHERE:
-                missed += 1
-                left_out = min(missed // _PATIENCE, _FARTHEST, max(0, len(data) - at - size) // size)
-                at += left_out * size
-                block += 1 + left_out
+            elif self._size - self._at >= 2 * size and self._is_edited():
+                self._at += size
+                self._block += 1
             else:
-                block = found
-    yield from _end(index, data, start, at)
+                self._find()
+        yield from self._end()
 
+    # --- the buffer ------------------------------------------------------------------------------------------
 
-def _matched(index: _Index, data: bytes, at: int, block: int) -> int:
-    """Bytes at `at` that are `block` and its successors, among them the short last block."""
-    length = index.follow(data, at, block) * index.size
-    if block + length // index.size == index.count and index.is_tail(data, at + length):
-        length += index.tail
-    return length
+    def _read_on(self) -> Iterator[Op]:
+        """Give out what can be, move the rest to the buffer's start and fill it up."""
+        while self._at - self._start > MAX_LITERAL:
+            yield from self._flushed()
+            yield self._literal(self._start + MAX_LITERAL)
+        kept = self._size - self._start
+        self._view[:kept] = self._view[self._start : self._size]
+        self._at -= self._start
+        self._start = 0
+        self._size = kept + self._fill(self._view[kept:])
+        self._false += (self._size - kept) // _FALSE_SHARE
+        self._ended = self._size < len(self._data)
 
+    def _literal(self, stop: int) -> Literal:
+        literal = Literal(bytes(self._view[self._start : stop]))
+        self._start = stop
+        return literal
 
-def _end(index: _Index, data: bytes, start: int, at: int) -> Iterator[Op]:
-    """Less than a block is left: it may still end as the basis does."""
-    stop = len(data) - index.tail
-    if stop < at or not index.is_tail(data, stop):
-        stop = len(data)
-    if start < stop:
-        yield Literal(data[start:stop])
-    if stop < len(data):
-        yield Copy(index.count * index.size, index.tail)
+    def _flushed(self) -> Iterator[Copy]:
+        if self._copy is not None:
+            yield self._copy
+            self._copy = None
+
+    # --- matches ---------------------------------------------------------------------------------------------
+
+    def _matched(self) -> int:
+        """Bytes at `at` that are `block` and its successors, among them the short last block."""
+        index, at, block = self._index, self._at, self._block
+        count = index.follow(self._view, at, self._size, block)
+        length = count * index.size
+        if block + count == index.count and index.is_tail(self._view, at + length, self._size):
+            length += index.tail
+        return length
+
+    def _is_edited(self) -> bool:
+        """Does the block after the expected one stand where it should?"""
+        block = self._block + 1
+        return block < self._index.count and self._index.stands(
+            self._view, self._at + self._index.size, block
+        )
+
+    def _copied(self, length: int) -> Iterator[Op]:
+        """`length` bytes match: give out what has not matched before them, and keep the copy, which may grow yet."""
+        index, size = self._index, self._index.size
+        back = index.precede(self._view, self._start, self._at, self._block) * size
+        offset = self._block * size - back
+        if self._start < self._at - back:
+            yield from self._flushed()
+            while self._at - back - self._start > MAX_LITERAL:
+                yield self._literal(self._start + MAX_LITERAL)
+            yield self._literal(self._at - back)
+        if self._copy is not None and self._copy.offset + self._copy.length == offset:
+            self._copy = Copy(self._copy.offset, self._copy.length + back + length)
+        else:
+            yield from self._flushed()
+            self._copy = Copy(offset, back + length)
+        self._block += -(-length // size)
+        self._start = self._at = self._at + length
+
+    # --- the search ------------------------------------------------------------------------------------------
+
+    def _find(self) -> None:
+        """Set `at` and `block` to the next place where some block stands, or `at` to where none has been found yet."""
+        size = self._index.size
+        stop = self._size - size + 1  # no whole block stands from here on
+        place, block = self._find_anchor(stop)
+        if not self._rolling.is_idle:
+            earlier, other = self._rolling.find(self._data, self._view, self._at, place)
+            if other != NOWHERE:
+                place, block = earlier, other
+        if block == NOWHERE:
+            self._block = self._index.count  # nothing is expected
+        else:
+            self._block = block
+        self._at = place
+
+    def _find_anchor(self, stop: int) -> tuple[int, int]:
+        """The first place from `at` on, before `stop`, where an anchor is and its block around it; or (stop, NOWHERE)."""
+        if self._pattern is None:
+            return stop, NOWHERE
+        data, find, known = self._data, self._pattern.findall, self._index.anchors.keys()
+        # an anchor up to here has all of its block in the buffer
+        at, last = self._at, self._size if self._ended else stop
+        fine = min(last, at + _FINE * self._index.size)
+        while at < last:
+            if at < fine:
+                end = fine
+            else:
+                end = min(last, at + _BULK)
+                found = find(data, at, min(end + self._span - 1, self._size))
+                if known.isdisjoint(map(and_, map(hash32, found), repeat(VALUE_MASK))):
+                    at = end
+                    continue
+            for match in self._pattern.finditer(data, at, min(end + self._span - 1, self._size)):
+                if (place := self._compared(match)) is not None:
+                    return place
+            at = end
+        return stop, NOWHERE
+
+    def _compared(self, found: Match[bytes]) -> tuple[int, int] | None:
+        """Where a block stands that has this anchor, and which."""
+        value = hash32(found[0]) & VALUE_MASK
+        if value not in self._index.anchors or self._false <= 0:
+            return None
+        for offset, block in self._index.sharing(value):
+            place = found.start() - offset
+            if place < self._start or place + self._index.size > self._size:
+                continue
+            if self._index.stands(self._view, place, block):
+                return place, block
+            self._false -= 1
+        return None
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def _end(self) -> Iterator[Op]:
+        """Less than a block is left: it may still end as the basis does."""
+        index, stop = self._index, self._size - self._index.tail
+        if stop < self._at or not index.is_tail(self._view, stop, self._size):
+            stop = self._size
+        if self._start < stop:
+            yield from self._flushed()
+            while stop - self._start > MAX_LITERAL:
+                yield self._literal(self._start + MAX_LITERAL)
+            yield self._literal(stop)
+        if stop < self._size:
+            offset = index.count * index.size
+            if self._copy is not None and self._copy.offset + self._copy.length == offset:
+                self._copy = Copy(self._copy.offset, self._copy.length + index.tail)
+            else:
+                yield from self._flushed()
+                self._copy = Copy(offset, index.tail)
+        yield from self._flushed()

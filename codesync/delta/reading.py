@@ -6,6 +6,7 @@ Nothing is mapped into memory: a process that maps a file dies when another one 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from io import BytesIO, UnsupportedOperation
 from typing import BinaryIO, Protocol
 
@@ -51,6 +52,27 @@ def read_fully(file: Readable, size: int) -> bytes:
         parts.append(data)
         size -= len(data)
     return b"".join(parts)
+
+
+def filler(source: Readable) -> Callable[[memoryview], int]:
+    """A function that fills a view with what comes next and returns how much that was: less only at the end."""
+    readinto: Callable[[memoryview], int] | None = getattr(source, "readinto", None)
+    if readinto is None:
+        return lambda view: _copied(read_fully(source, len(view)), view)
+    fill = readinto
+
+    def filled(view: memoryview) -> int:
+        done = 0
+        while done < len(view) and (count := fill(view[done:])):
+            done += count
+        return done
+
+    return filled
+
+
+def _copied(data: bytes, view: memoryview) -> int:
+    view[: len(data)] = data
+    return len(data)
 
 
 def random_access(source: bytes | BinaryIO) -> RandomAccess:
@@ -107,9 +129,7 @@ class _File:
         self.size = file.seek(0, 2)
 
     def read_into(self, view: memoryview, offset: int) -> int:
-        data = self.read_at(offset, len(view))
-        view[: len(data)] = data
-        return len(data)
+        return _copied(self.read_at(offset, len(view)), view)
 
     def read_at(self, offset: int, length: int) -> bytes:
         self._file.seek(offset)

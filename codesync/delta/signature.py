@@ -1,80 +1,135 @@
 """A signature: what one side must know of a basis for the other to make a delta against it.
 
-One weak and one strong checksum for each block; the last block may be short. It holds none of the basis's content.
+Two numbers for each block, the last of which may be short: a strong checksum, and a mark to find the block by. The
+mark is the block's anchor (`anchors`) where it has one, and else its weak checksum (`checksum`). It holds none of the
+basis's content but a needle of at most eight bytes.
 """
+
+from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from itertools import repeat
 from math import isqrt
 from struct import Struct
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+from codesync.delta.anchors import MAX_NEEDLE, NO_ANCHOR, Delimiter, Finder, choose
 from codesync.delta.checksum import strong, weak
 from codesync.delta.errors import SignatureError
-from codesync.delta.reading import READ_SIZE as _READ_SIZE
-from codesync.delta.reading import as_file, read_fully
+from codesync.delta.reading import READ_SIZE, RandomAccess, filler, random_access
 
 MAGIC = b"cssign\r\n"
-VERSION = 1
+VERSION = 2
 MAX_BLOCK_SIZE = 1 << 24
-_SMALLEST_BLOCK = 700
+_SMALLEST_BLOCK = 512
 _LARGEST_BLOCK = 1 << 17
-_HEAD = Struct("<8sHIQ")
+_ANCHORS_FROM = 1 << 17  # bytes of a basis; a smaller one is searched as quickly without
+_WIDE_FROM = 1 << 32  # bytes of a basis; its strong sums have 8 bytes instead of 4
+_SAMPLES = 16
+_SAMPLE_SIZE = 4096
+_BLOCKS_AT_ONCE = 512
+_REMEMBERED = 4096
+_HEAD = Struct("<8sHIQIBB8s")
 _CHECK = Struct("<Q")
-_BLOCK_BYTES = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """The checksums of a basis of `length` bytes, cut into blocks of `block_size` bytes.
 
-    `weak` (array of 32-bit) and `strong` (array of 64-bit) have one number for each block, in order.
+    `strong`, `marks` (arrays) and `anchored` (bytes, 1 where the mark is an anchor) have one number for each block, in
+    order. `seed` goes into all strong sums.
     """
 
     block_size: int
     length: int
-    weak: "array[int]"
-    strong: "array[int]"
+    seed: int
+    delimiter: Delimiter | None
+    anchored: bytes
+    marks: array[int]
+    strong: array[int]
+
+    def __repr__(self) -> str:
+        return f"<Signature of {self.length} bytes in {len(self.strong)} blocks of {self.block_size}>"
 
     def to_bytes(self) -> bytes:
-        """Little-endian: magic, version, block size, length, all weak sums, all strong sums, XXH3 of all before."""
-        body = _HEAD.pack(MAGIC, VERSION, self.block_size, self.length) + _raw(self.weak) + _raw(self.strong)
+        """The form that docs/batch-format.md describes, about 8 bytes a block."""
+        needle, limit = self.delimiter or (b"", 0)
+        body = (
+            _HEAD.pack(MAGIC, VERSION, self.block_size, self.length, self.seed, len(needle), limit, needle)
+            + _packed_bits(self.anchored)
+            + _raw(self.marks)
+            + _raw(self.strong)
+        )
         return body + _CHECK.pack(strong(body))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Signature":
+    def from_bytes(cls, data: bytes) -> Signature:
         """What `to_bytes` gave. SignatureError for anything else."""
-        if len(data) < _HEAD.size + _CHECK.size or data[: len(MAGIC)] != MAGIC:
+        if len(data) < len(MAGIC) + 2 or data[: len(MAGIC)] != MAGIC:
             raise SignatureError("these bytes are no signature")
-        _, version, block_size, length = _HEAD.unpack_from(data)
+        version = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 2], "little")
         if version != VERSION:
-            raise SignatureError(f"signature version {version} is not known here, only {VERSION}")
+            raise SignatureError(
+                f"signature version {version} is not known here, only {VERSION}; make it anew"
+            )
+        if len(data) < _HEAD.size + _CHECK.size:
+            raise SignatureError("the signature ends too early")
+        _, _, block_size, length, seed, needle_size, limit, needle = _HEAD.unpack_from(data)
         if not 1 <= block_size <= MAX_BLOCK_SIZE:
             raise SignatureError(f"a block size of {block_size} cannot be")
-        count = -(-length // block_size)
-        if len(data) != _HEAD.size + count * _BLOCK_BYTES + _CHECK.size:
+        count, code = -(-length // block_size), _strong_code(length)
+        bits, marks = -(-count // 8), 4 * count
+        if len(data) != _HEAD.size + bits + marks + array(code).itemsize * count + _CHECK.size:
             raise SignatureError("the signature is not as long as it says")
         if _CHECK.unpack_from(data, len(data) - _CHECK.size)[0] != strong(data[: -_CHECK.size]):
             raise SignatureError("the signature is damaged: its checksum differs")
-        middle = _HEAD.size + 4 * count
+        if needle_size > MAX_NEEDLE or any(needle[needle_size:]):
+            raise SignatureError("the signature is damaged: a delimiter that cannot be")
+        at = _HEAD.size
+        anchored = _unpacked_bits(data[at : at + bits], count)
+        if needle_size == 0 and any(anchored):
+            raise SignatureError("the signature is damaged: anchors without a delimiter")
+        at += bits
         return cls(
             block_size,
             length,
-            _array("I", data[_HEAD.size : middle]),
-            _array("Q", data[middle : -_CHECK.size]),
+            seed,
+            Delimiter(needle[:needle_size], limit) if needle_size else None,
+            anchored,
+            _array("I", data[at : at + marks]),
+            _array(code, data[at + marks : -_CHECK.size]),
         )
 
 
-def _raw(numbers: "array[int]") -> bytes:
+def _strong_code(length: int) -> str:
+    return "Q" if length >= _WIDE_FROM else "I"
+
+
+def _packed_bits(flags: bytes) -> bytes:
+    """Eight flags of 0 and 1 a byte, the first in the lowest bit."""
+    number = int(flags[::-1].translate(_DIGITS) or b"0", 2)
+    return number.to_bytes(-(-len(flags) // 8), "little")
+
+
+def _unpacked_bits(data: bytes, count: int) -> bytes:
+    digits = f"{int.from_bytes(data, 'little'):0{count}b}".encode()[::-1]
+    return digits[:count].translate(_FLAGS)
+
+
+_DIGITS = bytes.maketrans(b"\0\1", b"01")
+_FLAGS = bytes.maketrans(b"01", b"\0\1")
+
+
+def _raw(numbers: array[int]) -> bytes:
     if sys.byteorder == "big":
         numbers = numbers[:]
         numbers.byteswap()
     return numbers.tobytes()
 
 
-def _array(code: str, data: bytes) -> "array[int]":
+def _array(code: str, data: bytes) -> array[int]:
     numbers: array[int] = array(code)
     numbers.frombytes(data)
     if sys.byteorder == "big":
@@ -83,38 +138,104 @@ def _array(code: str, data: bytes) -> "array[int]":
 
 
 def default_block_size(length: int) -> int:
-    """Bytes per block for a basis of `length` bytes, by rsync's rule.
+    """Bytes per block for a basis of `length` bytes: the power of two nearest to rsync's square root of the length.
 
-    The square root of the length, rounded down to a multiple of 8, but at least 700 and at most 128 KiB: signature and
-    the block that an edit costs then grow alike.
+    At least 512 bytes and at most 128 KiB. Powers of two, so that what moves by pages or by whole blocks stays aligned.
     """
-    return max(_SMALLEST_BLOCK, min(isqrt(length) & ~7, _LARGEST_BLOCK))
+    root = isqrt(2 * length)  # the power of two not above √2·√length is the nearest to √length in ratio
+    return max(_SMALLEST_BLOCK, min(1 << max(0, root.bit_length() - 1), _LARGEST_BLOCK))
 
 
-def signature(basis: bytes | BinaryIO, block_size: int | None = None) -> Signature:
+def signature(basis: bytes | BinaryIO, block_size: int | None = None, *, seed: int = 0) -> Signature:
     """The signature of a whole basis: bytes, or a binary file (a seekable one is read from its start).
 
-    `block_size`: 1 … 16 MiB, in bytes; None chooses by `default_block_size` and needs a seekable file.
+    `block_size`: 1 byte to 16 MiB; None chooses by `default_block_size` and needs a seekable file. `seed`, 0 to 2³²-1:
+    another one makes other strong sums, should a delta ever lead to a wrong target. Memory: 256 KiB or one block, and
+    the signature, a block of the default size costing 9 bytes.
     """
-    file = as_file(basis)
-    if block_size is None:
-        block_size = default_block_size(file.seek(0, 2))
-    if not 1 <= block_size <= MAX_BLOCK_SIZE:
+    if block_size is not None and not 1 <= block_size <= MAX_BLOCK_SIZE:
         raise SignatureError(f"a block size must be 1 to {MAX_BLOCK_SIZE} bytes, not {block_size}")
-    if file.seekable():
-        file.seek(0)
-    weaks: array[int] = array("I")
-    strongs: array[int] = array("Q")
+    if isinstance(basis, bytes | bytearray | memoryview) or basis.seekable():
+        access = random_access(basis)
+        size = block_size or default_block_size(access.size)
+        return _signed(access.read_into, size, seed, _delimiter(access, size))
+    if block_size is None:
+        raise SignatureError("the length of what cannot be sought in is not known; name a block size")
+    fill = filler(basis)
+    return _signed(lambda view, _: fill(view), block_size, seed, None)
+
+
+def _delimiter(access: RandomAccess, block_size: int) -> Delimiter | None:
+    if access.size < _ANCHORS_FROM or block_size < _SMALLEST_BLOCK:
+        return None
+    size = min(block_size, _SAMPLE_SIZE)
+    step = (access.size - size) // (_SAMPLES - 1)
+    return choose([access.read_at(number * step, size) for number in range(_SAMPLES)], block_size)
+
+
+def _signed(
+    read: Callable[[memoryview, int], int], block_size: int, seed: int, delimiter: Delimiter | None
+) -> Signature:
+    """`read` fills a view with what stands at an offset, which grows as a file is read."""
+    blocks = max(1, min(READ_SIZE // block_size, _BLOCKS_AT_ONCE))
+    window = bytearray(blocks * block_size)
+    view = memoryview(window)
+    views = [view[at : at + block_size] for at in range(0, len(window), block_size)]
+    marker = _Marker(window, block_size, delimiter)
+    strongs: list[int] = []
     length = 0
-    for block in _blocks(file, block_size):
-        weaks.append(weak(block))
-        strongs.append(strong(block))
-        length += len(block)
-    return Signature(block_size, length, weaks, strongs)
+    while count := read(view, length):
+        length += count
+        full, rest = divmod(count, block_size)
+        found = list(map(strong, views[:full] if full < blocks else views, repeat(seed)))
+        marker.mark(found)
+        if rest:
+            found.append(strong(views[full][:rest], seed))
+            marker.mark_tail(full, rest)
+        strongs += found
+        if count < len(window):
+            break
+    code = _strong_code(length)
+    numbers = array("Q", strongs)
+    if code == "I":  # the lower halves
+        numbers = array("I", numbers.tobytes())[int(sys.byteorder == "big") :: 2]
+    return Signature(block_size, length, seed, delimiter, bytes(marker.anchored), marker.marks, numbers)
 
 
-def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
-    whole = size * max(1, _READ_SIZE // size)
-    while chunk := read_fully(file, whole):
-        for start in range(0, len(chunk), size):
-            yield chunk[start : start + size]
+class _Marker:
+    """The marks of the blocks in a window that is filled again and again."""
+
+    def __init__(self, window: bytearray, block_size: int, delimiter: Delimiter | None) -> None:
+        self.marks: array[int] = array("I")
+        self.anchored = bytearray()
+        self._window = window
+        self._block_size = block_size
+        self._anchors = Finder(delimiter).marks if delimiter else None
+        self._weak: dict[int, int] = {}  # by strong sum: blocks without an anchor are often equal
+
+    def mark(self, strongs: list[int]) -> None:
+        """The full blocks at the window's start, whose strong sums these are."""
+        count = len(strongs)
+        found = self._anchors(self._window, self._block_size, count) if self._anchors else [NO_ANCHOR] * count
+        if NO_ANCHOR not in found:
+            self.anchored += b"\1" * count
+            self.marks.extend(found)
+            return
+        for block, mark in enumerate(found):
+            self.anchored.append(mark != NO_ANCHOR)
+            self.marks.append(self._weak_of(block, strongs[block]) if mark == NO_ANCHOR else mark)
+
+    def _weak_of(self, block: int, number: int) -> int:
+        known = self._weak.get(number)
+        if known is None:
+            if len(self._weak) >= _REMEMBERED:
+                self._weak.clear()
+            start = block * self._block_size
+            known = self._weak[number] = weak(bytes(self._window[start : start + self._block_size]))
+        return known
+
+    def mark_tail(self, block: int, length: int) -> None:
+        """The short last block, which is only ever looked for at a target's end."""
+        start = block * self._block_size
+        self.anchored.append(0)
+        self.marks.append(weak(bytes(self._window[start : start + length])))

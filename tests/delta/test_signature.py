@@ -1,14 +1,15 @@
 import os
 import tracemalloc
-from array import array
 from io import BytesIO
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesync.delta import Signature, SignatureError, signature
+from codesync.delta.anchors import VALUE_BITS, VALUE_MASK, hash32
 from codesync.delta.checksum import strong, weak
 from codesync.delta.signature import MAX_BLOCK_SIZE, default_block_size
 from tests.delta.material import READ_SIZES, dribble
@@ -19,29 +20,64 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 @pytest.mark.parametrize(
     ("length", "block_size"),
     [
-        (0, 700),
-        (700 * 700, 700),
-        (704 * 704 - 1, 700),
-        (704 * 704, 704),
-        (1_000_000, 1000),
+        (0, 512),
+        (1 << 18, 512),
+        ((1 << 19) - 1, 512),
+        (1 << 19, 1024),
+        (1_000_000, 1024),
+        (100_000_000, 8192),
         (1 << 30, 32768),
         (1 << 40, 131072),
     ],
 )
-def test_the_block_size_grows_with_the_square_root(length: int, block_size: int) -> None:
+def test_the_block_size_is_the_power_of_two_nearest_to_the_square_root(length: int, block_size: int) -> None:
     assert default_block_size(length) == block_size
 
 
-def test_every_block_has_its_two_checksums() -> None:
+def test_every_block_of_a_small_basis_has_its_two_checksums() -> None:
     sig = signature(b"aaaabbbbcc", 4)
-    assert (sig.block_size, sig.length) == (4, 10)
-    assert list(sig.weak) == [weak(b"aaaa"), weak(b"bbbb"), weak(b"cc")]
-    assert list(sig.strong) == [strong(b"aaaa"), strong(b"bbbb"), strong(b"cc")]
+    assert (sig.block_size, sig.length, sig.delimiter) == (4, 10, None)
+    assert list(sig.marks) == [weak(b"aaaa"), weak(b"bbbb"), weak(b"cc")]
+    assert list(sig.strong) == [strong(block) & 0xFFFFFFFF for block in (b"aaaa", b"bbbb", b"cc")]
+    assert sig.anchored == b"\0\0\0"
+
+
+def test_a_seed_changes_every_strong_sum_and_no_mark() -> None:
+    basis = Random(1).randbytes(200_000)
+    one, other = signature(basis), signature(basis, seed=7)
+    assert one.marks == other.marks
+    assert not any(a == b for a, b in zip(one.strong, other.strong, strict=True))
+    assert Signature.from_bytes(other.to_bytes()) == other != one
+
+
+def test_anchors_stand_where_their_marks_say_and_are_isolated() -> None:
+    basis = Random(1).randbytes(1 << 20)
+    sig = signature(basis, 4096)
+    assert sig.delimiter is not None
+    assert sum(sig.anchored) >= 250
+    pattern, span = sig.delimiter.pattern(), sig.delimiter.span
+    for block, (mark, anchored) in enumerate(zip(sig.marks, sig.anchored, strict=True)):
+        start, offset = block * 4096, mark >> VALUE_BITS
+        if anchored:
+            found = pattern.match(basis, start + offset)
+            assert found is not None
+            assert hash32(found[0]) & VALUE_MASK == mark & VALUE_MASK
+            before = (
+                pattern.match(basis, at)
+                for at in range(max(start, start + offset - span + 1), start + offset)
+            )
+            assert offset >= span - 1
+            assert not any(before)
+
+
+def test_a_signature_is_at_most_eight_bytes_and_a_bit_for_each_block() -> None:
+    data = signature(Random(1).randbytes(1 << 20), 1024).to_bytes()
+    assert len(data) <= 1024 * 8.125 + 64
 
 
 def test_an_empty_basis_has_no_blocks() -> None:
     sig = signature(b"")
-    assert (sig.length, list(sig.weak), list(sig.strong)) == (0, [], [])
+    assert (sig.length, list(sig.marks), list(sig.strong)) == (0, [], [])
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,7 +130,7 @@ def test_every_truncation_and_every_flip_is_refused() -> None:
 @given(st.binary(max_size=100), st.booleans())
 def test_only_signature_errors_escape(data: bytes, after_magic: bool) -> None:
     if after_magic:
-        data = b"cssign\r\n\x01\x00" + data
+        data = b"cssign\r\n\x02\x00" + data
     with pytest.raises(SignatureError):
         Signature.from_bytes(data)
 
@@ -118,10 +154,22 @@ def test_a_foreign_version_is_named() -> None:
         Signature.from_bytes(bytes(data))
 
 
+def test_the_version_before_is_refused_with_what_to_do() -> None:
+    with pytest.raises(SignatureError, match="version 1 is not known here, only 2; make it anew"):
+        Signature.from_bytes(b"cssign\r\n\x01\x00" + bytes(50))
+
+
+def frozen_basis() -> bytes:
+    """Blocks with anchors, blocks without, blocks that are alike, a short last one."""
+    random = Random(20260101)
+    varied = bytes(random.choices(range(256), k=300_000))
+    return varied + bytes(50_000) + varied[:10_000] + b"end"
+
+
 def test_the_format_is_frozen() -> None:
-    basis = b"".join(n.to_bytes(2, "big") for n in range(3000))
-    golden = (GOLDEN / "signature-1.bin").read_bytes()
-    assert signature(basis, 1000).to_bytes() == golden
+    basis = frozen_basis()
+    golden = (GOLDEN / "signature-2.bin").read_bytes()
+    assert signature(basis, seed=3).to_bytes() == golden
     read = Signature.from_bytes(golden)
-    assert (read.block_size, read.length) == (1000, 6000)
-    assert read.weak == array("I", [weak(basis[at : at + 1000]) for at in range(0, 6000, 1000)])
+    assert (read.block_size, read.length, read.seed) == (512, 360_003, 3)
+    assert 400 < sum(read.anchored) < len(read.anchored) == 704
