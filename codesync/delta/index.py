@@ -28,12 +28,18 @@ class Index:
     def __init__(self, sig: Signature) -> None:
         self.size = min(sig.block_size, sig.length)
         self.count, self.tail = divmod(sig.length, self.size)
-        self.delimiter = sig.delimiter
+        self.delimiters = sig.delimiters
         self._seed = sig.seed
         self._strong = sig.strong
         self._mask = (1 << 8 * sig.strong.itemsize) - 1
         self.anchors, self._sharing = self._by_anchor(sig)
         self.weak, self.by_strong = self._by_sums(sig)
+        self.constants = self._constants()
+        self.unanchored = sum(
+            not anchored and number in self.by_strong
+            for anchored, number in zip(sig.anchored, sig.strong, strict=True)
+        )
+        self.has_edges = sig.edges
 
     def _by_anchor(
         self, sig: Signature
@@ -62,6 +68,19 @@ class Index:
         weak = frozenset(map(sig.marks.__getitem__, numbers))
         return weak, {sig.strong[number]: number for number in reversed(numbers)}
 
+    def _constants(self) -> dict[int, int]:
+        """Byte → the block that is nothing but this byte. They have no anchor, so they are not looked for among others."""
+        sums = [self.sum_of(bytes([byte]) * self.size) for byte in range(256)] if self.by_strong else []
+        found = {byte: self.by_strong[number] for byte, number in enumerate(sums) if number in self.by_strong}
+        self._constant_sums = frozenset(sums[byte] for byte in found)
+        for number in self._constant_sums:
+            del self.by_strong[number]
+        return found
+
+    def is_constant(self, block: int) -> bool:
+        """Whether the block is nothing but one byte."""
+        return self._strong[block] in self._constant_sums
+
     def sharing(self, value: int) -> list[tuple[int, int]]:
         """All that have the anchor `value`: offset of the anchor in the block, and block."""
         return self._sharing.get(value) or [self.anchors[value]]
@@ -82,7 +101,8 @@ class Index:
             return 0
         matched = 1
         while matched < most:
-            start, group = at + matched * size, min(most - matched, _FOLLOWED_AT_ONCE)
+            # ever more at once, so that little is computed in vain
+            start, group = at + matched * size, min(matched, most - matched, _FOLLOWED_AT_ONCE)
             found = [
                 strong(view[place : place + size], seed) & mask
                 for place in range(start, start + group * size, size)

@@ -18,24 +18,21 @@ content nor how a delta travels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import compress, repeat
 from operator import and_
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from codesync.delta.anchors import VALUE_MASK, hash32
+from codesync.delta.anchors import EDGE, VALUE_MASK, edge_value, edges, hash32
 from codesync.delta.index import NOWHERE, Index
 from codesync.delta.ops import MAX_LITERAL, Copy, Literal, Op
 from codesync.delta.reading import READ_SIZE, Readable, as_readable, filler, read_fully
 from codesync.delta.rolling import Rolling
+from codesync.delta.runs import LONG, runs
 from codesync.delta.signature import Signature
-
-if TYPE_CHECKING:
-    from re import Match
 
 _FALSE_ANCHORS = 4096  # comparisons that may come to nothing at first …
 _FALSE_SHARE = 128  # … and one more for so many bytes of the target
-_FINE = 2  # blocks that are searched anchor by anchor, before that is done in bulk
-_BULK = 1 << 16
+_STEP = 1 << 17  # bytes that are searched at once, at most
 
 
 def delta(against: Signature | bytes | BinaryIO, target: bytes | Readable) -> Iterator[Op]:
@@ -75,9 +72,11 @@ class _Search:
         self._ended = False
         self._copy: Copy | None = None
         self._rolling = Rolling(index)
-        delimiter = index.delimiter if index.anchors else None
-        self._pattern = delimiter.pattern() if delimiter else None
-        self._span = delimiter.span if delimiter else 1
+        delimiters = index.delimiters if index.anchors else ()
+        self._patterns = [(delimiter.pattern(), delimiter.span - 1) for delimiter in delimiters]
+        self._span = max((delimiter.span for delimiter in delimiters), default=1)
+        self._floor = 0  # the earliest place of a block
+        self._step = 0  # bytes that are searched at once: the more, the longer nothing has matched
         self._false = _FALSE_ANCHORS
 
     def run(self) -> Iterator[Op]:
@@ -134,15 +133,18 @@ class _Search:
         return length
 
     def _is_edited(self) -> bool:
-        """Does the block after the expected one stand where it should?"""
-        block = self._block + 1
-        return block < self._index.count and self._index.stands(
-            self._view, self._at + self._index.size, block
-        )
+        """Does the block after the expected one stand where it should? A constant one proves nothing."""
+        index, block = self._index, self._block + 1
+        if block >= index.count or index.is_constant(block):
+            return False
+        return index.stands(self._view, self._at + index.size, block)
 
     def _copied(self, length: int) -> Iterator[Op]:
         """`length` bytes match: give out what has not matched before them, and keep the copy, which may grow yet."""
         index, size = self._index, self._index.size
+        if self._copy is not None and self._at < self._start:
+            self._copy = Copy(self._copy.offset, self._copy.length - (self._start - self._at))
+            self._start = self._at
         back = index.precede(self._view, self._start, self._at, self._block) * size
         offset = self._block * size - back
         if self._start < self._at - back:
@@ -163,8 +165,11 @@ class _Search:
     def _find(self) -> None:
         """Set `at` and `block` to the next place where some block stands, or `at` to where none has been found yet."""
         size = self._index.size
-        stop = self._size - size + 1  # no whole block stands from here on
-        place, block = self._find_anchor(stop)
+        self._step = min(max(size // 4 + 1, 2 * self._step), max(size, _STEP))
+        # a block that overlaps what has been copied last may still be worth more than the end of that
+        self._floor = max(0, self._start - (self._copy.length - 1 if self._copy else 0))
+        stop = min(self._at + self._step, self._size - size + 1)
+        place, block = min(self._find_anchor(stop), self._find_run(stop))
         if not self._rolling.is_idle:
             earlier, other = self._rolling.find(self._data, self._view, self._at, place)
             if other != NOWHERE:
@@ -173,39 +178,51 @@ class _Search:
             self._block = self._index.count  # nothing is expected
         else:
             self._block = block
+            self._step = 0
         self._at = place
 
     def _find_anchor(self, stop: int) -> tuple[int, int]:
-        """The first place from `at` on, before `stop`, where an anchor is and its block around it; or (stop, NOWHERE)."""
-        if self._pattern is None:
-            return stop, NOWHERE
-        data, find, known = self._data, self._pattern.findall, self._index.anchors.keys()
-        # an anchor up to here has all of its block in the buffer
-        at, last = self._at, self._size if self._ended else stop
-        fine = min(last, at + _FINE * self._index.size)
-        while at < last:
-            if at < fine:
-                end = fine
-            else:
-                end = min(last, at + _BULK)
-                found = find(data, at, min(end + self._span - 1, self._size))
-                if known.isdisjoint(map(and_, map(hash32, found), repeat(VALUE_MASK))):
-                    at = end
-                    continue
-            for match in self._pattern.finditer(data, at, min(end + self._span - 1, self._size)):
-                if (place := self._compared(match)) is not None:
-                    return place
-            at = end
-        return stop, NOWHERE
+        """The first place where an anchor from `at` to `stop` has its block around it; or (stop, NOWHERE)."""
+        data, is_known, nowhere = self._data, self._index.anchors.__contains__, (stop, NOWHERE)
+        if self._ended and stop + self._index.size > self._size:
+            stop = self._size  # blocks that end with the target have their anchors behind `stop`
+        best = nowhere
+        for pattern, beyond in self._patterns:
+            texts = pattern.findall(data, self._at, min(stop + beyond, self._size))
+            values = list(map(and_, map(hash32, texts), repeat(VALUE_MASK)))
+            at = self._at - 1
+            for text, value in compress(zip(texts, values, strict=True), map(is_known, values)):
+                at = data.index(text, at + 1)
+                if (found := self._compared(at, value)) is not None:
+                    best = min(best, found)
+                    break
+        return best
 
-    def _compared(self, found: Match[bytes]) -> tuple[int, int] | None:
-        """Where a block stands that has this anchor, and which."""
-        value = hash32(found[0]) & VALUE_MASK
+    def _find_run(self, stop: int) -> tuple[int, int]:
+        """The first place where a run of equal bytes from `at` to `stop` is a block, or has one around its edge."""
+        index, found = self._index, (stop, NOWHERE)
+        if not (index.has_edges or index.constants) or index.size < LONG:
+            return found
+        first = self._floor
+        for run in runs(self._data, self._at, stop, first, self._size):
+            if run.start >= found[0]:
+                break
+            constant = index.constants.get(self._data[run.start])
+            if constant is not None and run.stop - run.start >= index.size:
+                found = min(found, (run.start, constant))
+            for edge in edges(run) if index.has_edges else ():
+                if first <= edge - EDGE and edge + EDGE <= self._size:
+                    place = self._compared(edge, edge_value(self._view, edge))
+                    found = min(found, place or found)
+        return found
+
+    def _compared(self, at: int, value: int) -> tuple[int, int] | None:
+        """Where a block stands whose anchor at `at` has this value, and which."""
         if value not in self._index.anchors or self._false <= 0:
             return None
         for offset, block in self._index.sharing(value):
-            place = found.start() - offset
-            if place < self._start or place + self._index.size > self._size:
+            place = at - offset
+            if place < self._floor or place + self._index.size > self._size:
                 continue
             if self._index.stands(self._view, place, block):
                 return place, block

@@ -36,7 +36,7 @@ def test_the_block_size_is_the_power_of_two_nearest_to_the_square_root(length: i
 
 def test_every_block_of_a_small_basis_has_its_two_checksums() -> None:
     sig = signature(b"aaaabbbbcc", 4)
-    assert (sig.block_size, sig.length, sig.delimiter) == (4, 10, None)
+    assert (sig.block_size, sig.length, sig.delimiters) == (4, 10, ())
     assert list(sig.marks) == [weak(b"aaaa"), weak(b"bbbb"), weak(b"cc")]
     assert list(sig.strong) == [strong(block) & 0xFFFFFFFF for block in (b"aaaa", b"bbbb", b"cc")]
     assert sig.anchored == b"\0\0\0"
@@ -53,9 +53,9 @@ def test_a_seed_changes_every_strong_sum_and_no_mark() -> None:
 def test_anchors_stand_where_their_marks_say_and_are_isolated() -> None:
     basis = Random(1).randbytes(1 << 20)
     sig = signature(basis, 4096)
-    assert sig.delimiter is not None
     assert sum(sig.anchored) >= 250
-    pattern, span = sig.delimiter.pattern(), sig.delimiter.span
+    (delimiter,) = sig.delimiters
+    pattern, span = delimiter.pattern(), delimiter.span
     for block, (mark, anchored) in enumerate(zip(sig.marks, sig.anchored, strict=True)):
         start, offset = block * 4096, mark >> VALUE_BITS
         if anchored:
