@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import compress, repeat
 from operator import and_
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from codesync.delta.anchors import EDGE, VALUE_MASK, edge_value, edges, hash32
 from codesync.delta.index import NOWHERE, Index
@@ -30,28 +30,40 @@ from codesync.delta.rolling import Rolling
 from codesync.delta.runs import LONG, runs
 from codesync.delta.signature import Signature
 
+if TYPE_CHECKING:
+    from codesync.delta.refine import Refined
+
 _FALSE_ANCHORS = 4096  # comparisons that may come to nothing at first …
 _FALSE_SHARE = 128  # … and one more for so many bytes of the target
 _STEP = 1 << 17  # bytes that are searched at once, at most
 
 
-def delta(against: Signature | bytes | BinaryIO, target: bytes | Readable) -> Iterator[Op]:
+def delta(against: Signature | Refined | bytes | BinaryIO, target: bytes | Readable) -> Iterator[Op]:
     """The operations that make `target`, in order, as the target is read once, front to back.
 
-    `against` is the signature of a basis that is elsewhere: that gives `Copy` and `Literal`. Or it is the basis itself,
-    bytes or a seekable binary file: that gives `Window` too, and a smaller delta. Neighbouring copies are one `Copy`; a
-    `Literal` has at most 256 KiB, and only the last of a row has less. Memory: 1 MiB and some blocks, and three times
-    the signature.
+    `against` is the signature of a basis that is elsewhere, or with details of it in a second round: that gives `Copy` and
+    `Literal`. Or it is the basis itself, bytes or a seekable binary file: that gives `Window` too, and a smaller delta.
+    Neighbouring copies are one `Copy`; a `Literal` has at most 256 KiB, and only the last of a row has less. Memory: 1 MiB
+    and some blocks, and some times the signature.
     """
-    if not isinstance(against, Signature):
-        from codesync.delta.held import held_delta
+    if isinstance(against, Signature):
+        return search(against, target)
+    if isinstance(against, tuple):
+        from codesync.delta.refine import refined
 
-        return held_delta(against, target)
+        return refined(against, target)
+    from codesync.delta.held import held_delta
+
+    return held_delta(against, target)
+
+
+def search(sig: Signature, target: bytes | Readable) -> Iterator[Copy | Literal]:
+    """As `delta`, against a signature."""
     readable = as_readable(target)
-    return _Search(Index(against), readable).run() if against.length else _literals(readable)
+    return _Search(Index(sig), readable).run() if sig.length else _literals(readable)
 
 
-def _literals(file: Readable) -> Iterator[Op]:
+def _literals(file: Readable) -> Iterator[Literal]:
     while data := read_fully(file, MAX_LITERAL):
         yield Literal(data)
 
@@ -79,7 +91,7 @@ class _Search:
         self._step = 0  # bytes that are searched at once: the more, the longer nothing has matched
         self._false = _FALSE_ANCHORS
 
-    def run(self) -> Iterator[Op]:
+    def run(self) -> Iterator[Copy | Literal]:
         """All operations."""
         size = self._index.size
         while True:
@@ -98,7 +110,7 @@ class _Search:
 
     # --- the buffer ------------------------------------------------------------------------------------------
 
-    def _read_on(self) -> Iterator[Op]:
+    def _read_on(self) -> Iterator[Copy | Literal]:
         """Give out what can be, move the rest to the buffer's start and fill it up."""
         while self._at - self._start > MAX_LITERAL:
             yield from self._flushed()
@@ -139,7 +151,7 @@ class _Search:
             return False
         return index.stands(self._view, self._at + index.size, block)
 
-    def _copied(self, length: int) -> Iterator[Op]:
+    def _copied(self, length: int) -> Iterator[Copy | Literal]:
         """`length` bytes match: give out what has not matched before them, and keep the copy, which may grow yet."""
         index, size = self._index, self._index.size
         if self._copy is not None and self._at < self._start:
@@ -231,7 +243,7 @@ class _Search:
 
     # --- the end ---------------------------------------------------------------------------------------------
 
-    def _end(self) -> Iterator[Op]:
+    def _end(self) -> Iterator[Copy | Literal]:
         """Less than a block is left: it may still end as the basis does."""
         index, stop = self._index, self._size - self._index.tail
         if stop < self._at or not index.is_tail(self._view, stop, self._size):
