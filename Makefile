@@ -5,12 +5,13 @@
 #   make acceptance  real applications, MCP clients and tools from the registries
 #   make histories   this project's own history, pushed commit by commit   (make histories ARGS="-n 50")
 #   make lint        ruff check, ruff format --check, mypy --strict
-#   make bench       the measurements
+#   make bench       the engine beside rsync, rdiff, xdelta3 and git, at most 15 minutes   (make bench ARGS="--svg bench.svg")
+#   make bench-full  1 GB, awkward inputs and growth as well
 #   make clean       remove what the other targets made
 
 .SILENT:
 .DELETE_ON_ERROR:
-.PHONY: demo test acceptance histories lint bench clean
+.PHONY: demo test acceptance histories lint bench bench-full clean
 
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check
@@ -33,7 +34,10 @@ lint: .venv/installed-dev
 	$(PYTHON) -m mypy --strict --no-error-summary
 
 bench: .venv/installed-dev
-	set -e; for file in bench/[a-z]*.py; do $(PYTHON) -m $$(echo $${file%.py} | tr / .) $(ARGS); done
+	$(PYTHON) -m bench $(ARGS)
+
+bench-full: .venv/installed-dev
+	$(PYTHON) -m bench --full $(ARGS)
 
 clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

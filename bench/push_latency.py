@@ -1,6 +1,6 @@
 """How long a one-line edit takes to be healthy: from the MCP tool call, for each way to reload and size of tree.
 
-    python -m bench.push_latency [--files 500 5000 50000] [--pushes 100] [--reload restart signal:HUP blue-green] [--pause 0]
+    python -m bench push_latency [--files 500 5000 50000] [--pushes 100] [--reload restart signal:HUP blue-green] [--pause 0]
 
 A real chain on loopback: `codesync mcp` driven over stdio, proxy, sidecar, launcher, every part a process of its own. The
 application is a small server that writes down when it first passes its health check. Between the pushes the same
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -300,16 +300,18 @@ def report(bench: Bench, files: int) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench push_latency",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--files", type=int, nargs="+", default=SIZES)
     parser.add_argument("--pushes", type=int, default=100)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between two pushes")
     parser.add_argument("--reload", nargs="+", default=WAYS, metavar="WAY")
     parser.add_argument("--json", action="store_true", help="print every push's result as well")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     for files in options.files:
         for way in options.reload:
             with tempfile.TemporaryDirectory() as directory, running_chain(Path(directory)) as chain:

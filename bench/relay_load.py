@@ -1,6 +1,6 @@
 """What the relay of blue-green costs, and whether a request fails while twins are swapped under a load generator.
 
-    python -m bench.relay_load [--seconds 6] [--connections 50] [--every 0.3]
+    python -m bench relay_load [--seconds 6] [--connections 50] [--every 0.3]
 
 wrk and hey, where they are installed, against a server of the standard library: directly, then through a relay that is pointed at a
 new process every so often, the old one drained and stopped. Failed are connections that break and answers that are not 200.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -138,15 +138,17 @@ def one_twin() -> Iterator[int]:
         twin.stop()
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench relay_load",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--every", type=float, default=0.3, help="seconds between two swaps")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.serve:
         Server(("127.0.0.1", options.serve), Handler).serve_forever()
     loads = list(commands(options.seconds, options.connections))

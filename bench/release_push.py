@@ -1,6 +1,6 @@
 """One release of Django pushed over the one before, through the whole chain, beside rsync.
 
-    python -m bench.release_push [--runs 5]
+    python -m bench release_push [--runs 5]
 
 About 7,000 files. rsync runs between two local directories with `-a --checksum --no-whole-file -z`; its bytes are
 what it says it sent and received together. Needs the package index once, for the two source distributions.
@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from codesync.client import PushResult
@@ -54,10 +55,10 @@ def timed_push(chain: Chain, description: str) -> tuple[float, PushResult]:
     return (time.perf_counter() - begin) * 1000, result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench release_push", description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     pushes, rsyncs = [], []
     with tempfile.TemporaryDirectory() as directory, running_chain(Path(directory)) as chain:
         unpack(OLD, chain.image / "django")
