@@ -5,12 +5,17 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import msgpack
+
 from bench import ours
 from bench.measure import medians
 from bench.references import Traffic
 from bench.row import Goal, Row
 from bench.setting import Setting
 from bench.workloads.pair import Pair, Workload
+from codesync.delta.patch import write_delta
+from codesync.delta.refine import Refined, coarse_block_size, details, gaps, ranges
+from codesync.delta.signature import signature
 
 
 def sides(place: Path, pair: Pair) -> tuple[Path, Path]:
@@ -54,6 +59,22 @@ def one_round(setting: Setting, pair: Pair) -> float:
         ours.process("generate", pair.basis, pair.target, delta).run()
         ours.check(pair.basis, delta, pair.target)
         return signature.stat().st_size + delta.stat().st_size
+
+
+def two_rounds(setting: Setting, pair: Pair) -> float:
+    """Bytes of all four messages: a signature of large blocks, the ranges that are asked about, their details, the delta."""
+    with setting.place() as place, open(pair.basis, "rb") as basis, open(pair.target, "rb") as target:
+        sig = signature(basis, coarse_block_size(pair.basis.stat().st_size))
+        open_ends = gaps(sig, target)
+        asked = ranges(open_ends)
+        answer = details(basis, asked)
+        target.seek(0)
+        out = place / "delta"
+        with open(out, "wb") as file:
+            write_delta(file, Refined(sig, open_ends, answer), target)
+        ours.check(pair.basis, out, pair.target)
+        question = msgpack.packb([tuple(wanted) for wanted in asked])
+        return len(sig.to_bytes()) + len(question) + len(answer.to_bytes()) + out.stat().st_size
 
 
 def traffic(setting: Setting, pair: Pair, *flags: str) -> Traffic | None:

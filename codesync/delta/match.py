@@ -60,7 +60,12 @@ def delta(against: Signature | Refined | bytes | BinaryIO, target: bytes | Reada
 def search(sig: Signature, target: bytes | Readable) -> Iterator[Copy | Literal]:
     """As `delta`, against a signature."""
     readable = as_readable(target)
-    return _Search(Index(sig), readable).run() if sig.length else _literals(readable)
+    return search_by(Index(sig), readable) if sig.length else _literals(readable)
+
+
+def search_by(index: Index, target: Readable) -> Iterator[Copy | Literal]:
+    """As `search`, with a signature, not an empty one, that has been made ready."""
+    return _Search(index, target).run()
 
 
 def _literals(file: Readable) -> Iterator[Literal]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from io import BytesIO, UnsupportedOperation
+from io import BytesIO, FileIO
 from typing import BinaryIO, Protocol
 
 READ_SIZE = 1 << 18
@@ -79,13 +79,12 @@ def random_access(source: bytes | BinaryIO) -> RandomAccess:
     """Bytes, or a seekable binary file; a file of the operating system's is read past its object's buffer and position."""
     if isinstance(source, bytes | bytearray | memoryview):
         return _Bytes(memoryview(source).cast("B"))
-    try:
-        descriptor = source.fileno()
-    except (AttributeError, UnsupportedOperation):
-        return _File(source)
-    if "b" not in getattr(source, "mode", "b") or getattr(source, "writable", bool)():
-        source.flush()  # what is still in the object's buffer cannot be read through the descriptor
-    return _Descriptor(descriptor)
+    # others that know a descriptor may give something else than what is behind it: an archive's member, say
+    if isinstance(source, FileIO) or isinstance(getattr(source, "raw", None), FileIO):
+        if source.writable():
+            source.flush()  # what is still in the object's buffer cannot be read through the descriptor
+        return _Descriptor(source.fileno())
+    return _File(source)
 
 
 class _Bytes:

@@ -174,12 +174,16 @@ def signature(basis: bytes | BinaryIO, block_size: int | None = None, *, seed: i
         raise SignatureError(f"a block size must be 1 to {MAX_BLOCK_SIZE} bytes, not {block_size}")
     if isinstance(basis, bytes | bytearray | memoryview) or basis.seekable():
         access = random_access(basis)
-        size = block_size or default_block_size(access.size)
-        return _signed(access.read_into, size, seed, _delimiters(access, size))
+        return signature_of(access, block_size or default_block_size(access.size), seed)
     if block_size is None:
         raise SignatureError("the length of what cannot be sought in is not known; name a block size")
     fill = filler(basis)
     return _signed(lambda view, _: fill(view), block_size, seed, ())
+
+
+def signature_of(access: RandomAccess, block_size: int, seed: int) -> Signature:
+    """As `signature`, of whatever can be read anywhere."""
+    return _signed(access.read_into, block_size, seed, _delimiters(access, block_size))
 
 
 def _delimiters(access: RandomAccess, block_size: int) -> tuple[Delimiter, ...]:
