@@ -31,10 +31,13 @@ from codesync.delta.runs import LONG, runs
 from codesync.delta.signature import Signature
 
 if TYPE_CHECKING:
+    from re import Pattern
+
     from codesync.delta.refine import Refined
 
 _FALSE_ANCHORS = 4096  # comparisons that may come to nothing at first …
 _FALSE_SHARE = 128  # … and one more for so many bytes of the target
+_SAME_TEXT = 4  # places that are tried where the text of an anchor stands again and again
 _STEP = 1 << 17  # bytes that are searched at once, at most
 
 
@@ -183,8 +186,9 @@ class _Search:
         """Set `at` and `block` to the next place where some block stands, or `at` to where none has been found yet."""
         size = self._index.size
         self._step = min(max(size // 4 + 1, 2 * self._step), max(size, _STEP))
-        # a block that overlaps what has been copied last may still be worth more than the end of that
-        self._floor = max(0, self._start - (self._copy.length - 1 if self._copy else 0))
+        # a block that overlaps what has been copied last is worth more than the end of that, if it reaches beyond `at`
+        copied = self._copy.length - 1 if self._copy else 0
+        self._floor = max(0, self._start - copied, self._at - size + 1)
         stop = min(self._at + self._step, self._size - size + 1)
         place, block = min(self._find_anchor(stop), self._find_run(stop))
         if not self._rolling.is_idle:
@@ -210,10 +214,23 @@ class _Search:
             at = self._at - 1
             for text, value in compress(zip(texts, values, strict=True), map(is_known, values)):
                 at = data.index(text, at + 1)
-                if (found := self._compared(at, value)) is not None:
+                if (found := self._placed(text, value, at, pattern, beyond)) is not None:
                     best = min(best, found)
                     break
         return best
+
+    def _placed(
+        self, text: bytes, value: int, at: int, pattern: Pattern[bytes], beyond: int
+    ) -> tuple[int, int] | None:
+        """Where a block stands that has the anchor `text`, found somewhere from `at` on, and which."""
+        for _ in range(_SAME_TEXT):
+            if (found := self._compared(at, value)) is not None:
+                return found
+            # where it is not isolated it is no anchor: that stands farther on
+            first = pattern.search(self._data, max(self._at, at - beyond), at + beyond + 1)
+            if first is None or first.start() == at or (at := self._data.find(text, at + 1)) < 0:
+                break
+        return None
 
     def _find_run(self, stop: int) -> tuple[int, int]:
         """The first place where a run of equal bytes from `at` to `stop` is a block, or has one around its edge."""
