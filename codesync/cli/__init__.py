@@ -1,6 +1,6 @@
 """`codesync …`: Ctrl-C is one line and exit status 130, from the first import to the last word.
 
-Nothing is imported here before `main` can answer for it. commands.py has the rest.
+Nothing is imported here before `main` can answer for it. run.py has the rest.
 """
 
 import os
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["codesync", "main"]
 
 INTERRUPTED = 130
+PLAIN = (
+    ["delta"],
+    ["batch"],
+)  # commands that take less time than python needs to end as it should, see plain.py
 
 
 def __getattr__(name: str) -> object:
@@ -31,25 +35,25 @@ def __getattr__(name: str) -> object:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit status; without `argv` that of this process."""
     if argv is not None:
-        from codesync.cli.commands import run
+        from codesync.cli.run import run
 
         with _interruptible_again():
-            return run(argv)
+            return run(list(argv))
     try:
-        from codesync.cli.commands import run
+        from codesync.cli.run import run
 
         status = run(sys.argv[1:])
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is done, whatever comes while the process ends
     except KeyboardInterrupt:  # before or behind what `run` answers for
         os.write(2, b"codesync: interrupted\n")
         status = INTERRUPTED
-    if status == INTERRUPTED:
+    if status == INTERRUPTED or sys.argv[1:2] in PLAIN:
         _leave(status)
     return status
 
 
 def _leave(status: int) -> NoReturn:
-    """End at once: python itself would end by the signal where it had interrupted code that is compiled at run time."""
+    """End at once. After Ctrl-C python itself would end by the signal if that had interrupted code compiled at run time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(OSError, ValueError):  # whoever read our output has gone
         sys.stdout.flush()

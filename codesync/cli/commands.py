@@ -1,32 +1,47 @@
-"""All commands: parse, call, print, and turn every outcome into an exit status.
+"""All commands, each imported when it is asked for: `--help` of one does not load the others.
 
-0 is done, 1 failed, 2 wrong usage, 130 interrupted. Results go to stdout, all else to stderr. This is the one
-place where errors become lines; commands raise. Nothing heavy is imported before a command asks for it.
+0 is done, 1 failed, 2 wrong usage, 130 interrupted. Results go to stdout, all else to stderr. Commands raise; run.py makes
+lines of errors, but for click's own, which are here.
 """
 
-import io
-import os
-import sys
+import importlib
 from collections.abc import Sequence
 
 import click
 
 from codesync import __version__
-from codesync.cli.look import history, logs, status
 from codesync.cli.output import say
-from codesync.cli.project import init
-from codesync.cli.remote import push, rollback
-from codesync.cli.services import demo, mcp, proxy, sidecar
-from codesync.cli.trees import scan, sync
-from codesync.wording import error_line
 
-__all__ = ["codesync", "run"]
+__all__ = ["codesync", "invoke"]
+
+# The order people meet them in, not the alphabet's; and the module of each.
+_MODULES = {
+    "demo": "services",
+    "init": "project",
+    "push": "remote",
+    "status": "look",
+    "history": "look",
+    "rollback": "remote",
+    "logs": "look",
+    "mcp": "services",
+    "proxy": "services",
+    "sidecar": "services",
+    "scan": "trees",
+    "sync": "trees",
+}
 
 
 class _Group(click.Group):
+    """Loads a command when it is looked up, and all when they are to be listed."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The order people meet them in, not the alphabet's."""
-        return list(self.commands)
+        return [*_MODULES, *self.commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if (module := _MODULES.get(cmd_name)) is None:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module(f"codesync.cli.{module}"), cmd_name)
+        return command
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,38 +50,34 @@ def codesync() -> None:
     """Push code changes into a running remote application, and learn what became of it."""
 
 
-for _command in (demo, init, push, status, history, rollback, logs, mcp, proxy, sidecar, scan, sync):
-    codesync.add_command(_command)
+def _plain(name: str, about: str) -> None:
+    """List a command of plain.py, which costs a fifth of what click does; run.py goes there without coming by here."""
+
+    @codesync.command(
+        name, help=about, add_help_option=False, context_settings={"ignore_unknown_options": True}
+    )
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def _(arguments: tuple[str, ...]) -> int:
+        from codesync.cli.run import run
+
+        return run([name, *arguments])
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run one command line (without the program's name) and return its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no name may stop us from saying what happened
+_plain("delta", "Make and apply deltas of files, as rdiff does.")
+_plain("batch", "Write, look into and apply what leads from one tree to another.")
+
+
+def invoke(argv: Sequence[str]) -> int:
+    """Run one command line (without the program's name) and return its exit status; wrong usage is a line, errors come out."""
     try:
-        status = _run(list(argv))
-        sys.stdout.flush()
-    except (KeyboardInterrupt, click.Abort):
-        return say("interrupted", status=130)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except click.ClickException as error:
-        return _say_usage(error)
-    except Exception as error:  # ours are one line; a defect keeps its traceback
-        if (line := error_line(error)) is None:
-            raise
-        return say(line, status=1)
-    return status
-
-
-def _run(argv: list[str]) -> int:
-    try:
-        with codesync.make_context("codesync", argv) as context:
+        with codesync.make_context("codesync", list(argv)) as context:
             result = codesync.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
+    except click.Abort as error:
+        raise KeyboardInterrupt from error
+    except click.ClickException as error:
+        return _say_usage(error)
     return result if isinstance(result, int) else 0
 
 

@@ -1,12 +1,9 @@
-"""How results look: lines for people, JSON for programs, names quoted as git quotes them."""
+"""How results look: lines for people, JSON for programs, names quoted as git quotes them. Nothing heavy is imported."""
 
-import json
 import os
 import sys
 from collections.abc import Iterable
 from typing import Any
-
-import click
 
 _ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
 
@@ -18,7 +15,7 @@ def example(*lines: str) -> str:
 
 def say(line: str, *, status: int = 0) -> int:
     """Print `codesync: line` on stderr, whatever `line` holds on one line, and return `status`."""
-    click.echo(f"codesync: {printable(line)}", err=True)
+    print(f"codesync: {printable(line)}", file=sys.stderr, flush=True)
     return status
 
 
@@ -30,12 +27,14 @@ def printable(text: str) -> str:
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines that partly come from elsewhere: an application's log, another user's description."""
     for line in lines:
-        click.echo(printable(line))
+        print(printable(line), flush=True)
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document; ASCII, so that names which are not UTF-8 survive as lone surrogates."""
-    click.echo(json.dumps(value, indent=2))
+    import json
+
+    print(json.dumps(value, indent=2), flush=True)
 
 
 def write_bytes(data: bytes) -> None:
@@ -63,3 +62,15 @@ def _escaped(byte: int) -> str:
 def shown(path: bytes) -> str:
     """Return a path for a line of text: itself, quoted where it is odd."""
     return quoted(path).decode() if not os.fsdecode(path).isprintable() else os.fsdecode(path)
+
+
+def named(path: bytes) -> dict[str, Any]:
+    """Return the fields that name a path in JSON; one that is not UTF-8 comes in base64 too."""
+    text = os.fsdecode(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        from base64 import b64encode
+
+        return {"path": text, "path_base64": b64encode(path).decode()}
+    return {"path": text}

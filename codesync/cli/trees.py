@@ -1,19 +1,17 @@
 """`codesync scan` and `codesync sync`: the engine on local trees, without any network."""
 
-import base64
 import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from codesync.cli.output import example, print_json, quoted, say, shown, write_bytes
-from codesync.config import config_home
+from codesync.cli.output import example, named, print_json, quoted, say, shown, write_bytes
+from codesync.cli.place import result as placed
+from codesync.cli.scanning import rules_of, say_skipped, scanned, skipped_record
 from codesync.wording import size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from codesync.delta import Entry, Manifest, Rules, Skipped, SyncResult
+    from codesync.delta import Entry, Manifest, SyncResult
 
 _NO_IGNORE = click.option("--no-ignore", is_flag=True, help="Every path counts, .git too.")
 
@@ -25,18 +23,25 @@ _NO_IGNORE = click.option("--no-ignore", is_flag=True, help="Every path counts, 
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON document: tree_id, entries, what is left out."
 )
-def scan(root: str, no_ignore: bool, nul: bool, as_json: bool) -> None:
+@click.option(
+    "--manifest",
+    "to",
+    metavar="FILE",
+    help="Write the manifest there instead, replacing FILE: for `codesync batch write --base FILE`.",
+)
+def scan(root: str, no_ignore: bool, nul: bool, as_json: bool, to: str | None) -> None:
     """Print the files a push would carry.
 
     Files and links below ROOT, sorted by the bytes of their paths and quoted as `git ls-files` does. What
     cannot be carried (sockets, unreadable files) is named on stderr.
     """
-    from codesync.delta import scan as scan_tree
-
-    if nul and as_json:
-        raise click.UsageError("-0 and --json exclude each other")
-    manifest = scan_tree(root, rules=_rules(root, no_ignore))
-    _say_skipped(manifest.skipped)
+    if sum((nul, as_json, to is not None)) > 1:
+        raise click.UsageError("-0, --json and --manifest exclude each other")
+    manifest, _ = scanned(root, no_ignore=no_ignore)
+    if to is not None:
+        with placed(to, force=True) as out:
+            out.write(manifest.to_bytes())
+        return
     if as_json:
         print_json(_tree(manifest))
         return
@@ -44,44 +49,24 @@ def scan(root: str, no_ignore: bool, nul: bool, as_json: bool) -> None:
     write_bytes(b"".join(path + b"\0" if nul else quoted(path) + b"\n" for path in paths))
 
 
-def _rules(root: str, no_ignore: bool) -> "Rules | None":
-    from codesync.delta import Rules
-
-    return (
-        None
-        if no_ignore or not os.path.isdir(root)
-        else Rules.for_root(root, config_home=config_home() or None)
-    )
-
-
 def _tree(manifest: "Manifest") -> dict[str, Any]:
     return {
         "tree_id": manifest.tree_id,
         "total_size": manifest.total_size,
         "entries": [_entry(entry) for entry in manifest],
-        "skipped": _skipped(manifest.skipped),
+        "skipped": skipped_record(manifest.skipped),
     }
 
 
 def _entry(entry: "Entry") -> dict[str, Any]:
     kinds = {"f": "file", "d": "directory", "l": "symlink"}
-    record = _name(entry.path)
+    record = named(entry.path)
     record |= {"kind": kinds[entry.kind], "mode": f"{entry.mode:04o}", "mtime_ns": entry.mtime_ns}
     if entry.kind == "f":
         record |= {"size": entry.size, "sha256": entry.digest.hex()}
     if entry.kind == "l":
         record |= {"target": os.fsdecode(entry.target)}
     return record
-
-
-def _name(path: bytes) -> dict[str, Any]:
-    """A name that is not UTF-8 comes in base64 too."""
-    text = os.fsdecode(path)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return {"path": text, "path_base64": base64.b64encode(path).decode()}
-    return {"path": text}
 
 
 @click.command(epilog=example("codesync sync --mirror build/site /srv/site"))
@@ -98,14 +83,14 @@ def sync(src: str, dst: str, mirror: bool, no_ignore: bool, as_json: bool) -> No
     """
     from codesync.delta import sync as sync_trees
 
-    result = sync_trees(src, dst, mirror=mirror, rules=_rules(src, no_ignore))
-    _say_skipped(result.skipped)
+    result = sync_trees(src, dst, mirror=mirror, rules=rules_of(src, no_ignore=no_ignore))
+    say_skipped(result.skipped)
     for path in result.left:
         say(f"stays, since it holds what cannot be deleted: {shown(path)}")
     if as_json:
         print_json(
             _counts(result)
-            | {"left": [_name(path) for path in result.left], "skipped": _skipped(result.skipped)}
+            | {"left": [named(path) for path in result.left], "skipped": skipped_record(result.skipped)}
         )
     else:
         counts = ", ".join(f"{count} {what}" for what, count in _counts(result).items() if what != "bytes")
@@ -120,12 +105,3 @@ def _counts(result: "SyncResult") -> dict[str, Any]:
         "attributes": len(result.attributes),
         "bytes": result.size,
     }
-
-
-def _say_skipped(skipped: "Iterable[Skipped]") -> None:
-    for path, reason in skipped:
-        say(f"left out ({reason}): {shown(path)}")
-
-
-def _skipped(skipped: "Iterable[Skipped]") -> list[dict[str, Any]]:
-    return [_name(path) | {"reason": reason} for path, reason in skipped]

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-MAX_LITERAL = 1 << 18  # bytes of one literal, or of what one window makes
+MAX_LITERAL = 1 << 18  # bytes of one literal
 
 
 class Copy(NamedTuple):
@@ -21,11 +21,12 @@ class Literal(NamedTuple):
 class Window(NamedTuple):
     """`size` bytes of the target, packed as `data` against the basis: copies, and leftovers compressed with its text.
 
-    Only who holds the basis can make one; `codesync.delta.window` knows the form of `data`.
+    Only who holds the basis can make one. `size` may be anything from 1 on, since a window copies any length; `data` is
+    bounded. `codesync.delta.window` knows its form.
     """
 
     size: int
     data: bytes
 
 
-Op = Copy | Literal
+Op = Copy | Literal | Window

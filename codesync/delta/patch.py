@@ -1,203 +1,177 @@
-"""Basis + delta → target, and the bytes a delta travels as.
+"""Basis + delta → target.
 
-Every operation is checked against the basis before anything of it is written; where the target's SHA-256 is known, the
-result is checked against it. Whoever calls writes to a place that may be thrown away.
+Every operation is checked against the basis before anything of it is written; where a digest of the target is known,
+the result is checked against it. Whoever calls writes to a place that may be thrown away.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from hashlib import sha256
-from io import BytesIO
-from struct import Struct
-from typing import BinaryIO
+from __future__ import annotations
 
-from xxhash import xxh3_64
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from xxhash import xxh3_128
 
 from codesync.delta.errors import PatchError
-from codesync.delta.match import delta
-from codesync.delta.ops import MAX_LITERAL, Copy, Literal, Op
-from codesync.delta.reading import Readable, as_file, as_readable, read_fully
-from codesync.delta.signature import Signature
+from codesync.delta.form import DeltaReader, DeltaWriter
+from codesync.delta.ops import Copy, Literal, Op, Window
+from codesync.delta.reading import RandomAccess, Readable, as_readable, random_access
+from codesync.delta.writing import Output
 
-MAGIC = b"csdelt\r\n"
-VERSION = 1
-_HEAD = Struct("<8sH")
-_END, _COPY, _LITERAL = b"\0", b"\1", b"\2"
-_COPY_FIELDS = Struct("<QQ")
-_LITERAL_FIELDS = Struct("<I")
-_END_FIELDS = Struct("<Q32s")
-_CHECK = Struct("<Q")
+if TYPE_CHECKING:
+    from codesync.delta.refine import Refined
+    from codesync.delta.signature import Signature
+
+__all__ = ["Delta", "DeltaReader", "patch", "write_delta"]
 
 
 def patch(basis: bytes | BinaryIO, ops: Iterable[Op], out: BinaryIO, *, digest: bytes = b"") -> int:
     """Write the target to `out` and return its length in bytes.
 
-    `basis`: bytes, or a seekable binary file. `ops`: operations, or a `Delta` or `DeltaReader`, which bring the SHA-256
-    the target must have; `digest` gives it otherwise (empty: not known). PatchError: an operation reaches outside the
-    basis, or the digest differs; what `out` has got by then is worth nothing.
+    `basis`: bytes, or a seekable binary file. `ops`: operations, or a `Delta` or `DeltaReader`, which bring the digest
+    that the target must have; `digest` gives another or the only one (16 bytes: XXH3-128; 32 bytes: SHA-256; empty: none).
+    Memory: a few 256 KiB. PatchError: an operation reaches outside the basis, or a digest differs; what `out` has got by
+    then is worth nothing.
     """
-    source = as_file(basis)
-    size = source.seek(0, 2)
-    check = sha256()
-    written = 0
+    hashes = [_hash(digest)] if digest else []
+    if hasattr(ops, "digest"):
+        hashes.append(xxh3_128())
+    source, output = random_access(basis), Output(out, hashes)
     for op in ops:
-        for data in content(source, size, op):
-            check.update(data)
-            out.write(data)
-            written += len(data)
-    digest = digest or getattr(ops, "digest", b"")
-    if digest and check.digest() != digest:
-        raise PatchError(
-            f"the result's SHA-256 is {check.hexdigest()}, not {digest.hex()}: is this the right basis?"
-        )
-    return written
+        if isinstance(op, Copy):
+            _copy(op, source, output)
+        else:
+            for data in _made(source, op):
+                output.put(data)
+    length = output.finish()
+    for hash_, wanted in zip(hashes, filter(None, (digest, getattr(ops, "digest", b""))), strict=True):
+        if hash_.digest() != wanted:
+            name = "SHA-256" if len(wanted) == 32 else "XXH3-128"
+            raise PatchError(
+                f"the result's {name} is {hash_.hexdigest()}, not {wanted.hex()}: is this the right basis?"
+            )
+    return length
 
 
-def content(basis: BinaryIO, size: int, op: Op) -> Iterator[bytes]:
-    """The bytes an operation stands for, in pieces; `size` is that of the basis. PatchError where it reaches outside."""
+def _hash(digest: bytes) -> Any:
+    if len(digest) == 16:
+        return xxh3_128()
+    if len(digest) == 32:
+        from hashlib import sha256
+
+        return sha256()
+    raise ValueError(f"a digest has 16 or 32 bytes, not {len(digest)}")
+
+
+def _made(basis: RandomAccess, op: Literal | Window) -> Iterator[bytes]:
     if isinstance(op, Literal):
-        yield op.data
-        return
-    offset, left = op
-    if offset < 0 or left < 1 or offset + left > size:
-        raise PatchError(f"{left} bytes from {offset} on are outside the basis of {size} bytes")
-    basis.seek(offset)
-    while left:
-        data = basis.read(min(left, MAX_LITERAL))
-        if not data:
-            raise PatchError(f"the basis ends {left} bytes before the delta expects it to")
-        left -= len(data)
-        yield data
+        return iter((op.data,))
+    from codesync.delta.window import unpack_window
+
+    return unpack_window(op, basis)
 
 
-class HashingReader:
-    """Passes on what a file reads, and knows the SHA-256 and the length of all that it has passed on."""
+def _copy(op: Copy, basis: RandomAccess, output: Output) -> None:
+    offset, length = op
+    if offset < 0 or length < 1 or offset + length > basis.size:
+        raise PatchError(f"{length} bytes from {offset} on are outside the basis of {basis.size} bytes")
+    if missing := output.copy(basis, offset, length):
+        raise PatchError(f"the basis ends {missing} bytes before the delta expects it to")
+
+
+class _Hashed:
+    """Passes on what a file reads, however it is read, and knows the digest of all that."""
 
     def __init__(self, file: Readable) -> None:
         self._file = file
-        self._sha256 = sha256()
-        self.length = 0
+        self._hash = xxh3_128()
+        self.digest: Callable[[], bytes] = self._hash.digest
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int, /) -> bytes:
         data = self._file.read(size)
-        self._sha256.update(data)
-        self.length += len(data)
+        self._hash.update(data)
         return data
 
-    def digest(self) -> bytes:
-        return self._sha256.digest()
+    def readinto(self, view: memoryview, /) -> int:
+        if (readinto := getattr(self._file, "readinto", None)) is None:
+            data = self._file.read(len(view))
+            view[: len(data)] = data
+            count = len(data)
+        else:
+            count = readinto(view)
+        self._hash.update(view[:count])
+        return count
 
 
-@dataclass(frozen=True, slots=True)
 class Delta:
-    """A delta held in memory: its operations and the target's SHA-256 (32 bytes). Large ones: `write_delta`."""
+    """A delta held in memory: its operations and the target's XXH3-128 (16 bytes). Large ones: `write_delta`."""
 
-    ops: tuple[Op, ...]
-    digest: bytes
+    __slots__ = ("digest", "ops")
+
+    def __init__(self, ops: Iterable[Op], digest: bytes) -> None:
+        self.ops = tuple(ops)
+        self.digest = digest
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)
 
+    def __eq__(self, other: object) -> bool:
+        return (
+            (self.ops, self.digest) == (other.ops, other.digest)
+            if isinstance(other, Delta)
+            else NotImplemented
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.ops, self.digest))
+
+    def __repr__(self) -> str:
+        return f"<Delta of {len(self.ops)} operations to {self.digest.hex()}>"
+
     @classmethod
-    def of(cls, sig: Signature, target: bytes | Readable) -> "Delta":
-        """The delta from the basis of `sig` to `target`."""
-        file = HashingReader(as_readable(target))
-        return cls(tuple(delta(sig, file)), file.digest())
+    def of(cls, against: Signature | Refined | bytes | BinaryIO, target: bytes | Readable) -> Delta:
+        """The delta to `target`, `against` as for `write_delta`."""
+        ops, digest = _found(against, target)
+        return cls(tuple(ops), digest())
 
     def to_bytes(self) -> bytes:
         """The bytes that `write_delta` writes for the same operations."""
         out = BytesIO()
-        _write(out, self.ops, lambda: self.digest)
+        writer = DeltaWriter(out)
+        for op in self.ops:
+            writer.put(op)
+        writer.finish(self.digest)
         return out.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Delta":
+    def from_bytes(cls, data: bytes) -> Delta:
         """What `to_bytes` gave. PatchError for anything else."""
         reader = DeltaReader(BytesIO(data))
         return cls(tuple(reader), reader.digest)
 
 
-def write_delta(out: BinaryIO, sig: Signature, target: bytes | Readable) -> None:
-    """Write the delta from the basis of `sig` to `target`, in bounded memory.
+def _found(
+    against: Signature | Refined | bytes | BinaryIO, target: bytes | Readable
+) -> tuple[Iterator[Op], Callable[[], bytes]]:
+    """The operations, and what tells the target's digest once they have all come."""
+    from codesync.delta.match import delta
 
-    Little-endian: magic, version; for each operation a byte 1 with offset and length, or a byte 2 with a length and so
-    many bytes; a byte 0 with the target's length and SHA-256; XXH3 of all before.
+    if isinstance(target, bytes):
+        return delta(against, target), xxh3_128(target).digest
+    file = _Hashed(as_readable(target))
+    return delta(against, file), file.digest
+
+
+def write_delta(
+    out: BinaryIO, against: Signature | Refined | bytes | BinaryIO, target: bytes | Readable
+) -> int:
+    """Write the delta to `target`, and return the target's length.
+
+    `against`: the basis itself, bytes or a seekable binary file, or where only the other side has that its signature. Bounded
+    memory, in the form that docs/batch-format.md describes.
     """
-    file = HashingReader(as_readable(target))
-    _write(out, delta(sig, file), file.digest)
-
-
-def _write(out: BinaryIO, ops: Iterable[Op], digest: Callable[[], bytes]) -> None:
-    check = xxh3_64()
-    length = 0
-
-    def put(data: bytes) -> None:
-        check.update(data)
-        out.write(data)
-
-    put(_HEAD.pack(MAGIC, VERSION))
+    ops, digest = _found(against, target)
+    writer = DeltaWriter(out, expected=getattr(against, "length", 0))
     for op in ops:
-        if isinstance(op, Literal):
-            put(_LITERAL + _LITERAL_FIELDS.pack(len(op.data)))
-            put(op.data)
-            length += len(op.data)
-        else:
-            put(_COPY + _COPY_FIELDS.pack(op.offset, op.length))
-            length += op.length
-    put(_END + _END_FIELDS.pack(length, digest()))
-    out.write(_CHECK.pack(check.intdigest()))
-
-
-class DeltaReader:
-    """The operations of a delta that `write_delta` wrote, in bounded memory.
-
-    Iterate once; `digest` (the target's SHA-256) is there when the iteration has ended, which it does only after the
-    whole has been checked. PatchError for anything that is not a whole, undamaged delta.
-    """
-
-    def __init__(self, file: Readable) -> None:
-        self.digest = b""
-        self._file = file
-        self._check = xxh3_64()
-        self._length = 0
-        magic, version = _HEAD.unpack(self._take(_HEAD.size))
-        if magic != MAGIC:
-            raise PatchError("these bytes are no delta")
-        if version != VERSION:
-            raise PatchError(f"delta version {version} is not known here, only {VERSION}")
-
-    def __iter__(self) -> Iterator[Op]:
-        while (tag := self._take(1)) != _END:
-            op = self._op(tag)
-            self._length += op.length if isinstance(op, Copy) else len(op.data)
-            yield op
-        self._finish()
-
-    def _op(self, tag: bytes) -> Op:
-        if tag == _COPY:
-            offset, length = _COPY_FIELDS.unpack(self._take(_COPY_FIELDS.size))
-            if not length:
-                raise PatchError("the delta is damaged: it copies nothing")
-            return Copy(offset, length)
-        if tag == _LITERAL:
-            (length,) = _LITERAL_FIELDS.unpack(self._take(_LITERAL_FIELDS.size))
-            if not 1 <= length <= MAX_LITERAL:
-                raise PatchError(f"the delta is damaged: a literal of {length} bytes cannot be")
-            return Literal(self._take(length))
-        raise PatchError(f"the delta is damaged: no operation is called {tag[0]}")
-
-    def _finish(self) -> None:
-        length, digest = _END_FIELDS.unpack(self._take(_END_FIELDS.size))
-        check = self._check.intdigest()
-        if length != self._length or _CHECK.unpack(self._take(_CHECK.size))[0] != check:
-            raise PatchError("the delta is damaged: its checksum differs")
-        if self._file.read(1):
-            raise PatchError("something follows the end of the delta")
-        self.digest = digest
-
-    def _take(self, size: int) -> bytes:
-        data = read_fully(self._file, size)
-        if len(data) < size:
-            raise PatchError("the delta ends too early")
-        self._check.update(data)
-        return data
+        writer.put(op)
+    return writer.finish(digest())

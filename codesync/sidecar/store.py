@@ -126,12 +126,12 @@ class Store:
         """Unpack a batch into `trial/`, every digest verified. Raises BatchError, OSError; then no trial is there."""
         with self._staging(), Root(os.fsencode(self.volume.current)) as basis:
             reader = read_batch(file)
-            if (reader.header.base, reader.header.base_tracked) != self.tree:
+            if not reader.header.is_for(*self.tree):
                 raise BatchError(
                     f"the batch is made against tree {reader.header.base[:12]}, here is {self.tree.tree_id[:12]}"
                 )
             files = TrialFiles(self.volume.trial)
-            unpacked = unpack_batch(reader, basis, files.create)
+            unpacked = unpack_batch(reader, basis, files.create, self.manifest)
             manifest = unpacked.target(self.manifest)
             result = ReplicaTree(manifest, unpacked.tracked.apply(self.committed.tracked, manifest))
             if result.ids != target:

@@ -4,7 +4,6 @@ import os
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from io import BytesIO
 from random import Random
 from typing import Any, BinaryIO, cast
@@ -116,11 +115,22 @@ def plant(root: bytes, tree: Tree, mtime_ns: int = 1_700_000_000_000_000_000) ->
 
 def sealed(*records: object, window_log: int = 0) -> bytes:
     """A batch of any msgpack values, its checksum right however wrong the rest; it may claim any zstd window."""
-    deflater = zstandard.ZstdCompressor(write_content_size=False).compressobj()
-    frame = deflater.compress(b"".join(map(msgpack.packb, records))) + deflater.flush()
-    if window_log:  # the descriptor is the byte behind zstd's magic and flags
-        frame = frame[:5] + bytes([(window_log - 10) << 3]) + frame[6:]
-    return closed(b"csbatc\r\n\x01\x00" + frame)
+    frame = framed(b"".join(map(msgpack.packb, records)))
+    if window_log:  # the descriptor is the byte behind the frame's flags
+        frame = frame[:1] + bytes([(window_log - 10) << 3]) + frame[2:]
+    return closed(HEAD + frame)
+
+
+HEAD = b"csbatc\r\n\x02\x00"
+
+
+def framed(data: bytes, level: int = 3, **parameters: int) -> bytes:
+    """The zstd frame of a batch."""
+    return zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters.from_level(
+            level, format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=False, **parameters
+        )
+    ).compress(data)
 
 
 def closed(body: bytes) -> bytes:
@@ -128,15 +138,17 @@ def closed(body: bytes) -> bytes:
     return body + xxh3_64_intdigest(body).to_bytes(8, "little")
 
 
-HEADER = [0, b"\x11" * 32, b"\x22" * 32, "push", ["sha256"], "base", b"", b""]
+HEADER = [0, b"\x11" * 32, b"\x22" * 32, "push", 1, b"", b""]
 
 
 def trailed(*records: Sequence[object]) -> bytes:
     """A batch of these records behind a header, with a trailer that is right about them."""
-    literal = sum(len(cast("bytes", record[1])) for record in records if record[0] == 5)
-    copied = sum(cast("int", record[2]) for record in records if record[0] == 6)
-    raw = b"".join(msgpack.packb(record) for record in (HEADER, *records))
-    return sealed(HEADER, *records, [10, len(records), literal, copied, sha256(raw).digest()])
+    return sealed(HEADER, *records, trailer(*records))
+
+
+def trailer(*records: Sequence[object]) -> list[object]:
+    """The trailer that is right about these records."""
+    return [10, len(records), sum(cast("int", record[5]) for record in records if record[0] == 4)]
 
 
 @contextmanager

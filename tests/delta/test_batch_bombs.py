@@ -3,7 +3,6 @@
 import resource
 import subprocess
 import sys
-from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import zstandard
 
 from codesync.delta import LimitExceeded, Limits, inspect_batch
-from tests.delta.material import HEADER, closed, refused, sealed, trailed
+from tests.delta.material import HEAD, HEADER, closed, framed, refused, sealed, trailed
 
 DIGEST = sha256(b"data").digest()
 PUT = [4, b"b", 0, 0o644, 0, 4, DIGEST, b""]
@@ -33,10 +32,15 @@ DATA = [5, b"data"]
         ("max_path_bytes", 250, [[1, b"x" * 100], [3, b"w" * 100, 0, b"y" * 51]]),
         ("max_path_bytes", 250, [[4, b"x" * 100, 2, 0, 0, 0, DIGEST, b"w" * 100], [9, b"x" * 51]]),
         ("max_record", 1000, [[1, b"x" * 1100]]),
+        ("max_path", 100, [[12, b"x" * 101, b"y"]]),
+        ("max_path", 100, [[12, b"x", b"y" * 101]]),
+        ("max_path_bytes", 250, [[12, b"x" * 100, b"y" * 100], [12, b"z", b"w" * 50]]),
+        ("max_files", 1, [[12, b"x", b"y"], [12, b"z", b"w"]]),
+        ("max_total_bytes", 99, [[4, b"b", 1, 0o644, 0, 100, DIGEST, b""], [11, 100, b"x"]]),
     ],
 )
 def test_more_than_the_limits_allow_is_refused(limit: str, value: int, records: list[list[Any]]) -> None:
-    error = refused(trailed(*records), limit, replace(Limits(), **{limit: value}))
+    error = refused(trailed(*records), limit, Limits()._replace(**{limit: value}))
     assert isinstance(error, LimitExceeded)
     assert error.limit == limit
 
@@ -48,7 +52,8 @@ def test_a_huge_window_is_refused_before_it_is_allocated() -> None:
 
 
 def unpacked(batch: bytes) -> list[Any]:
-    frame = zstandard.ZstdDecompressor().decompressobj().decompress(batch[10:])
+    inflater = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS).decompressobj()
+    frame = inflater.decompress(batch[10:])
     unpacker = msgpack.Unpacker()
     unpacker.feed(frame)
     return list(unpacker)
@@ -56,10 +61,7 @@ def unpacked(batch: bytes) -> list[Any]:
 
 def zeros(start: bytes, mebibytes: int) -> bytes:
     """A batch of `start` and then zeros; a few kilobytes say so."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(19, window_log=20, write_content_size=False)
-    deflater = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    frame = deflater.compress(start) + b"".join(deflater.compress(bytes(1 << 20)) for _ in range(mebibytes))
-    return closed(b"csbatc\r\n\x01\x00" + frame + deflater.flush())
+    return closed(HEAD + framed(start + bytes(mebibytes << 20), 19, window_log=20))
 
 
 START = msgpack.packb(HEADER)

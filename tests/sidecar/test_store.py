@@ -11,12 +11,20 @@ from typing import Any
 
 import pytest
 
-from codesync.delta import BatchError, Manifest, TrackedChange, scan, tracked_id, write_batch
+from codesync.delta import (
+    BatchError,
+    Manifest,
+    TrackedChange,
+    inspect_batch,
+    scan,
+    tracked_id,
+    write_batch,
+)
 from codesync.protocol import TreeRef
 from codesync.sidecar.pushes import Ending, Push
 from codesync.sidecar.store import Store, StoreError
 from codesync.transaction import TransactionError
-from tests.sidecar.pushing import contents, push_tree
+from tests.sidecar.pushing import contents, make_batch, push_tree
 
 EMPTY = TreeRef(Manifest.of(()).tree_id, tracked_id(()))
 
@@ -43,6 +51,27 @@ def test_the_trial_is_described_for_the_launcher(store: Store, source: Path) -> 
     assert (plan["version"], plan["push_id"], plan["base"]) == (1, "p1", EMPTY.tree_id)
     files = [change["file"] for change in plan["changes"] if change["kind"] == "file"]
     assert [(store.volume.trial / name).read_text() for name in files] == ["one\n", "module\n" * 100]
+
+
+def test_a_renamed_directory_reaches_the_launcher_as_changes_of_single_paths(
+    store: Store, source: Path
+) -> None:
+    push_tree(store, source, "p1")
+    (source / "package").rename(source / "renamed")
+    data, ref = make_batch(store, source, "p2")
+    assert [path.what for path in inspect_batch(io.BytesIO(data)).paths] == ["move"]
+    push_tree(store, source, "p2", commit=False)
+    plan = json.loads((store.volume.trial / "plan.json").read_bytes())
+    changes = [(change["kind"], base64.b64decode(change["path"])) for change in plan["changes"]]
+    assert changes == [
+        ("delete", b"package/module.py"),
+        ("delete", b"package"),
+        ("directory", b"renamed"),
+        ("file", b"renamed/module.py"),
+    ]
+    store.commit(Ending("healthy"))
+    assert store.tree == ref
+    assert contents(store.volume.current) == contents(source)
 
 
 def test_a_dropped_trial_leaves_nothing(store: Store, source: Path) -> None:

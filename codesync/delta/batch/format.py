@@ -7,30 +7,31 @@ that is not exactly of the documented type and range. This file knows no stream:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Any, NamedTuple
 
 import msgpack
+from zstandard import FORMAT_ZSTD1_MAGICLESS
 
-from codesync.delta.batch.tracked import BASE, TARGET
+from codesync.delta.batch.tracked import STARTS
 from codesync.delta.errors import BatchError
-from codesync.delta.ops import MAX_LITERAL, Copy, Literal
+from codesync.delta.ops import MAX_LITERAL, Copy, Literal, Window
+from codesync.delta.window import MAX_DATA
 
 MAGIC = b"csbatc\r\n"
-VERSION = 1
+VERSION = 2
 HEAD = Struct("<8sH")
+MAGICLESS = FORMAT_ZSTD1_MAGICLESS  # the batch has a magic of its own
 CHECK = Struct("<Q")
-ALGORITHMS = ("sha256",)
 MAX_PUSH_ID = 128
+SHORT_ID = 8  # bytes of a tracked_id that travel: enough to find accidents
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What a reader accepts, in bytes unless said otherwise; more is `LimitExceeded`.
 
-    `max_files` counts the paths a batch changes or tracks; `max_path_bytes` sums up all paths and link targets;
+    `max_files` counts the paths a batch changes, moves or tracks; `max_path_bytes` sums up all paths and link targets;
     `max_total_bytes` sums up the sizes of all files; `max_window` bounds zstd's memory.
     """
 
@@ -38,7 +39,7 @@ class Limits:
     max_files: int = 1_000_000
     max_path_bytes: int = 128 * 1024 * 1024
     max_total_bytes: int = 16 * 1024**3
-    max_record: int = 512 * 1024
+    max_record: int = 1024 * 1024
     max_window: int = 8 * 1024 * 1024
 
 
@@ -48,26 +49,41 @@ class How(IntEnum):
     WHOLE = 0  # nothing
     DELTA = 1  # the file at the same path of the base
     MOVED = 2  # the file at another path of the base, `source`
-    DICTIONARY = 3  # reserved: zstd with text of the basis as its dictionary
 
 
 class Header(NamedTuple):
-    """From which tree to which, both as hex; `tracked_start`, `base_tracked` and `target_tracked` may be empty."""
+    """From which tree to which, both as hex; what is said of tracked paths may be empty.
+
+    `base_tracked` and `target_tracked` are the first 16 hex digits of a tracked_id.
+    """
 
     base: str
     target: str
     push_id: str = ""
-    algorithms: tuple[str, ...] = ALGORITHMS
     tracked_start: str = ""
     base_tracked: str = ""
     target_tracked: str = ""
     version: int = VERSION
 
+    def is_for(self, tree_id: str, tracked_id: str) -> bool:
+        """Whether the batch is made against this tree and this set of tracked paths."""
+        return self.base == tree_id and self.base_tracked == tracked_id[: 2 * SHORT_ID]
+
 
 class Delete(NamedTuple):
-    """The path goes; a directory only if it is empty then."""
+    """The path of the base goes; a directory only if it is empty then."""
 
     path: bytes
+
+
+class Move(NamedTuple):
+    """What the base has at `source`, and below it if that is a directory, stands at `path`, and no longer at `source`.
+
+    Except what is deleted, or below `source` has a move of its own; one to the same path keeps it where it is.
+    """
+
+    path: bytes
+    source: bytes
 
 
 class Directory(NamedTuple):
@@ -87,7 +103,7 @@ class Symlink(NamedTuple):
 
 
 class Put(NamedTuple):
-    """A file; `Literal` and `Copy` records that make up `size` bytes follow at once."""
+    """A file; `Literal`, `Copy` and `Window` records that make up `size` bytes follow at once."""
 
     path: bytes
     how: How
@@ -119,16 +135,15 @@ class Track(NamedTuple):
 
 
 class Trailer(NamedTuple):
-    """Counts of all before it, and the SHA-256 of all records before it."""
+    """How many records stand between header and trailer, and the sizes of all files put, summed up."""
 
     records: int
-    literal_bytes: int
-    copied_bytes: int
-    digest: bytes
+    size: int
 
 
-Change = Delete | Directory | Symlink | Put | Attributes | Untrack | Track
-Record = Change | Literal | Copy
+Change = Delete | Move | Directory | Symlink | Put | Attributes | Untrack | Track
+Data = Literal | Copy | Window
+Record = Change | Data
 _Check = Callable[[Any], Any]
 
 
@@ -140,8 +155,9 @@ def encode(record: Record | Header | Trailer) -> bytes:
 
 
 def _header_fields(header: Header) -> list[Any]:
-    base, target, *middle, base_tracked, target_tracked, _ = header
-    return [*map(bytes.fromhex, (base, target)), *middle, *map(bytes.fromhex, (base_tracked, target_tracked))]
+    tracked = [bytes.fromhex(text)[:SHORT_ID] for text in (header.base_tracked, header.target_tracked)]
+    ids = map(bytes.fromhex, (header.base, header.target))
+    return [*ids, header.push_id, STARTS.index(header.tracked_start), *tracked]
 
 
 def decode(raw: object) -> Record | Header | Trailer:
@@ -210,8 +226,6 @@ def _optional(check: _Check) -> _Check:
 def _how(value: object) -> How:
     if type(value) is not int or value not in How.__members__.values():
         raise _wrong("a kind of data that is not known here; a newer codesync is needed")
-    if value == How.DICTIONARY:
-        raise _wrong("dictionary-compressed data, which this version does not support")
     return How(value)
 
 
@@ -221,16 +235,10 @@ def _push_id(value: object) -> str:
     return value
 
 
-def _algorithms(value: object) -> tuple[str, ...]:
-    if value != ALGORITHMS:
-        raise _wrong("algorithms that are not known here; a newer codesync is needed")
-    return ALGORITHMS
-
-
 def _start(value: object) -> str:
-    if type(value) is not str or value not in ("", BASE, TARGET):
-        raise _wrong("a start of the tracked set that is not known here")
-    return value
+    if type(value) is not int or not 0 <= value < len(STARTS):
+        raise _wrong("a start of the tracked set that is not known here; a newer codesync is needed")
+    return STARTS[value]
 
 
 def _hex(*lengths: int) -> _Check:
@@ -248,9 +256,10 @@ _size = _integer(0, 2**63 - 1, "a size")
 _length = _integer(1, 2**63 - 1, "a length")
 _digest = _binary(32, 32, "a digest")
 _data = _binary(1, MAX_LITERAL, "a piece of data")
+_packed = _binary(1, MAX_DATA, "a window's data")
 
 _RECORDS: dict[int, tuple[Callable[..., Any], tuple[_Check, ...]]] = {
-    0: (Header, (_hex(32), _hex(32), _push_id, _algorithms, _start, _hex(0, 32), _hex(0, 32))),
+    0: (Header, (_hex(32), _hex(32), _push_id, _start, _hex(0, SHORT_ID), _hex(0, SHORT_ID))),
     1: (Delete, (_path,)),
     2: (Directory, (_path, _mode, _time)),
     3: (Symlink, (_path, _time, _link)),
@@ -260,6 +269,8 @@ _RECORDS: dict[int, tuple[Callable[..., Any], tuple[_Check, ...]]] = {
     7: (Attributes, (_path, _optional(_mode), _optional(_time))),
     8: (Untrack, (_path,)),
     9: (Track, (_path,)),
-    10: (Trailer, (_size, _size, _size, _digest)),
+    10: (Trailer, (_size, _size)),
+    11: (Window, (_length, _packed)),
+    12: (Move, (_path, _path)),
 }
 _NUMBERS: dict[object, int] = {make: number for number, (make, _) in _RECORDS.items()}

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from codesync.delta.batch.format import Change, Header, How, Limits, Put
+from codesync.delta.batch.format import Change, Data, Header, How, Limits, Move, Put
+from codesync.delta.batch.order import sizes
 from codesync.delta.batch.read import read_batch
-from codesync.delta.ops import Copy, Literal
 from codesync.delta.reading import Readable
 
 
 class PathInfo(NamedTuple):
-    """One change: `what` is "put", "delta", "move", "directory", "symlink", "attributes", "delete", "track", "untrack".
+    """One change. `what`: "put" (whole), "delta", "copy" (of, or a delta against, the base's `source`), "move" (of
+    `source` and all below it), "directory", "symlink", "attributes", "delete", "track", "untrack".
 
-    `size` of the file afterwards, `literal_bytes` of it sent, `copied_bytes` of it from the base; `source`: of a move.
+    `size` of a file put; `literal_bytes` sent for it, `copied_bytes` that the base spares.
     """
 
     path: bytes
@@ -25,11 +25,10 @@ class PathInfo(NamedTuple):
     source: bytes = b""
 
 
-_PUTS = {How.WHOLE: "put", How.DELTA: "delta", How.MOVED: "move"}
+_PUTS = {How.WHOLE: "put", How.DELTA: "delta", How.MOVED: "copy"}
 
 
-@dataclass(frozen=True, slots=True)
-class BatchInfo:
+class BatchInfo(NamedTuple):
     """A batch's header, how many changes of each kind, sums in bytes, and every change in order."""
 
     header: Header
@@ -45,23 +44,23 @@ def inspect_batch(file: Readable, limits: Limits | None = None) -> BatchInfo:
     reader = read_batch(file, limits)
     paths: list[PathInfo] = []
     for record in reader:
-        if isinstance(record, Literal):
-            paths[-1] = paths[-1]._replace(literal_bytes=paths[-1].literal_bytes + len(record.data))
-        elif isinstance(record, Copy):
-            paths[-1] = paths[-1]._replace(copied_bytes=paths[-1].copied_bytes + record.length)
+        if isinstance(record, Data):
+            last = paths[-1]
+            made, sent = sizes(record)
+            copied = last.copied_bytes + max(0, made - sent)
+            paths[-1] = last._replace(literal_bytes=last.literal_bytes + sent, copied_bytes=copied)
         else:
             paths.append(_info(record))
     counts: dict[str, int] = {}
     for info in paths:
         counts[info.what] = counts.get(info.what, 0) + 1
-    trailer = reader.trailer
-    assert trailer is not None
     return BatchInfo(
-        reader.header, counts, trailer.literal_bytes, trailer.copied_bytes, reader.wire_bytes, tuple(paths)
+        reader.header, counts, reader.literal_bytes, reader.copied_bytes, reader.wire_bytes, tuple(paths)
     )
 
 
 def _info(record: Change) -> PathInfo:
     if isinstance(record, Put):
         return PathInfo(record.path, _PUTS[record.how], record.size, source=record.source)
-    return PathInfo(record.path, type(record).__name__.lower())
+    source = record.source if isinstance(record, Move) else b""
+    return PathInfo(record.path, type(record).__name__.lower(), source=source)

@@ -1,13 +1,12 @@
 """Reading a batch: front to back, once, in bounded memory.
 
 Nothing is believed before it is checked: sizes against `Limits`, order and sums record by record, and at the end
-counts and digests. Only what is iterated to its end without BatchError is a batch.
+counts and checksum. Only what is iterated to its end without BatchError is a batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from hashlib import sha256
 
 import msgpack
 import zstandard
@@ -17,26 +16,27 @@ from codesync.delta.batch.format import (
     CHECK,
     HEAD,
     MAGIC,
+    MAGICLESS,
     VERSION,
-    Change,
-    Delete,
+    Data,
     Header,
-    How,
     Limits,
-    Put,
     Record,
-    Symlink,
     Track,
     Trailer,
     Untrack,
     decode,
 )
-from codesync.delta.errors import BatchError, LimitExceeded
-from codesync.delta.ops import MAX_LITERAL, Copy, Literal
+from codesync.delta.batch.order import Order, Sums, exceeded
+from codesync.delta.errors import BatchError
 from codesync.delta.reading import Readable, read_fully
+from codesync.delta.window import MAX_DATA
 
-# 4 bytes of a zstd frame can stand for 128 KiB: so little is given in at once that what comes out stays below 9 MiB
-_INFLATED_AT_ONCE = 256
+_BLOCK_HEAD = (
+    3  # bytes of a zstd block's header: from the lowest bit on whether it is the last, its kind, its size
+)
+_REPEATED = 1  # the kind of block that is one byte, as many times as its size says
+_MAX_BLOCK = 1 << 17
 _FED_AT_ONCE = 1 << 16
 
 
@@ -48,35 +48,49 @@ def read_batch(file: Readable, limits: Limits | None = None) -> BatchReader:
 class BatchReader:
     """`header`, and, by iterating once, the records in their order; a `Put` is followed by its data.
 
-    The iteration ends only after counts and digests have been verified; `trailer` is set then.
+    The iteration ends only after counts and checksum have been verified; `trailer` is set then, and `wire_bytes`.
+    `literal_bytes` were sent so far, `copied_bytes` come from the base; what moves is not in them.
     """
 
     def __init__(self, file: Readable, limits: Limits) -> None:
         self.trailer: Trailer | None = None
         self.wire_bytes = 0
-        self._limits = limits
+        self._sums = Sums(limits)
         self._stream = _Inflated(file, limits)
         self._records = _unpacked(self._stream, limits)
-        header, raw = next(self._records, (None, b""))
+        header = next(self._records, None)
         if not isinstance(header, Header):
             raise BatchError("the batch does not begin with a header")
         self.header = header
-        self._sha256 = sha256(raw)
+
+    @property
+    def literal_bytes(self) -> int:
+        """Bytes of data and of windows' data."""
+        return self._sums.literal_bytes
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes of content that copies, and windows beyond their data, take from the base."""
+        return self._sums.copied_bytes
+
+    def count(self, path: bytes, size: int) -> None:
+        """Hold one more path, with a file of `size` bytes or 0, against the limits: a move carries it. LimitExceeded."""
+        self._sums.count(path, size)
 
     def __iter__(self) -> Iterator[Record]:
-        order, sums = _Order(), _Sums(self._limits)
-        for record, raw in self._records:
+        order, sums = Order(), self._sums
+        for record in self._records:
             if isinstance(record, Trailer):
-                sums.check(record, self._sha256.digest())
+                if record != sums.trailer():
+                    raise BatchError("the batch is damaged: its trailer says something else than its records")
                 break
             if isinstance(record, Header):
                 raise BatchError("the batch has a second header")
-            if not isinstance(record, Literal | Copy):
+            if not isinstance(record, Data):
                 order.check(record)
             if isinstance(record, Track | Untrack) and not self.header.tracked_start:
                 raise BatchError("the batch tracks a path but no set of paths to start from", record.path)
             sums.add(record)
-            self._sha256.update(raw)
             yield record
         else:
             raise BatchError("the batch ends too early")
@@ -87,186 +101,93 @@ class BatchReader:
 
 
 class _Inflated:
-    """The decompressed stream, in pieces; when it has ended, so has the file, and its checksum was right."""
+    """The decompressed stream, in pieces; when it has ended, so has the file, and its checksum was right.
+
+    zstd is given one block of its frame at a time (RFC 8878, 3.1.1.2): so what comes out at once is at most 128 KiB,
+    whatever comes in, and nothing behind the frame is read too early.
+    """
 
     def __init__(self, file: Readable, limits: Limits) -> None:
         self._file = file
         self._limits = limits
         self._check = xxh3_64()
         self.wire_bytes = 0
-        head = read_fully(file, HEAD.size)
-        if len(head) < HEAD.size or head[: len(MAGIC)] != MAGIC:
+        magic, version = HEAD.unpack(self._take(HEAD.size, "these bytes are no batch"))
+        if magic != MAGIC:
             raise BatchError("these bytes are no batch")
-        if (version := HEAD.unpack(head)[1]) != VERSION:
-            raise BatchError(f"batch version {version} is not known here, only {VERSION}")
-        self._count(head)
+        if version != VERSION:
+            raise BatchError(
+                f"batch version {version} is not known here, only {VERSION}: write it anew with this codesync, "
+                "or apply it with the one that wrote it"
+            )
 
-    def _count(self, data: bytes) -> None:
+    def _take(self, size: int, otherwise: str = "the batch ends too early") -> bytes:
+        data = read_fully(self._file, size)
+        if len(data) < size:
+            raise BatchError(otherwise)
         self._check.update(data)
-        self.wire_bytes += len(data)
+        self.wire_bytes += size
+        return data
 
     def __iter__(self) -> Iterator[bytes]:
-        frame = read_fully(self._file, _INFLATED_AT_ONCE)
-        self._check_window(frame)
-        inflater = zstandard.ZstdDecompressor(max_window_size=self._limits.max_window).decompressobj()
-        while frame:
-            data = inflater.decompress(frame)
-            rest = inflater.unused_data
-            self._count(frame[: len(frame) - len(rest)])
-            if data:
-                yield data
-            if inflater.eof:
-                return self._finish(rest)
-            frame = self._file.read(_INFLATED_AT_ONCE)
-        raise BatchError("the batch ends too early")
+        limit = self._limits.max_window
+        inflater = zstandard.ZstdDecompressor(max_window_size=limit, format=MAGICLESS).decompressobj()
+        head = self._take(2)
+        if head[0]:
+            raise BatchError("the batch is damaged: its frame is of a form that no batch has")
+        if _window(head[1]) > limit:
+            raise exceeded("max_window", limit)
+        inflater.decompress(head)
+        last = 0
+        while not last:
+            head = self._take(_BLOCK_HEAD)
+            fields = int.from_bytes(head, "little")
+            last, kind, size = fields & 1, fields >> 1 & 3, fields >> 3
+            if size > _MAX_BLOCK:
+                raise BatchError("the batch is damaged: a block of its frame is too large")
+            yield inflater.decompress(head + self._take(1 if kind == _REPEATED else size))
+        self._finish()
 
-    def _check_window(self, frame: bytes) -> None:
-        window = zstandard.get_frame_parameters(frame).window_size
-        if window > self._limits.max_window:
-            raise _exceeded("max_window", self._limits.max_window)
-
-    def _finish(self, rest: bytes) -> None:
-        rest += read_fully(self._file, CHECK.size + 1 - len(rest)) if len(rest) <= CHECK.size else b""
-        if len(rest) < CHECK.size:
-            raise BatchError("the batch ends too early")
-        if len(rest) > CHECK.size:
-            raise BatchError("something follows the end of the batch")
-        if CHECK.unpack(rest)[0] != self._check.intdigest():
+    def _finish(self) -> None:
+        check = self._check.intdigest()
+        if CHECK.unpack(self._take(CHECK.size))[0] != check:
             raise BatchError("the batch is damaged: its checksum differs")
-        self.wire_bytes += len(rest)
+        if self._file.read(1):
+            raise BatchError("something follows the end of the batch")
 
 
-def _unpacked(stream: _Inflated, limits: Limits) -> Iterator[tuple[Record | Header | Trailer, bytes]]:
-    """Each record with its bytes; whatever zstd and msgpack find wrong is a BatchError."""
+def _window(descriptor: int) -> int:
+    """Bytes of a frame's window, from the byte that says so (RFC 8878, 3.1.1.1.2)."""
+    base = 1 << 10 + (descriptor >> 3)
+    return base + base // 8 * (descriptor & 7)
+
+
+def _unpacked(stream: _Inflated, limits: Limits) -> Iterator[Record | Header | Trailer]:
+    """The records; whatever zstd and msgpack find wrong is a BatchError."""
     unpacker = msgpack.Unpacker(
         use_list=False,
         max_buffer_size=limits.max_record + _FED_AT_ONCE,
-        max_bin_len=max(MAX_LITERAL, limits.max_path),
+        max_bin_len=max(MAX_DATA, limits.max_path),
         max_str_len=1024,
         max_array_len=16,
         max_map_len=0,
         max_ext_len=0,
     )
-    pending = bytearray()
-    seen = 0
+    fed = seen = 0
     try:
         for piece in stream:
             for start in range(0, len(piece), _FED_AT_ONCE):
                 part = piece[start : start + _FED_AT_ONCE]
                 unpacker.feed(part)
-                pending += part
+                fed += len(part)
                 for raw in unpacker:
-                    size = unpacker.tell() - seen
-                    seen += size
-                    if size > limits.max_record:
-                        raise _exceeded("max_record", limits.max_record)
-                    yield decode(raw), bytes(pending[:size])
-                    del pending[:size]
+                    if unpacker.tell() - seen > limits.max_record:
+                        raise exceeded("max_record", limits.max_record)
+                    seen = unpacker.tell()
+                    yield decode(raw)
     except msgpack.BufferFull as error:
-        raise _exceeded("max_record", limits.max_record) from error
+        raise exceeded("max_record", limits.max_record) from error
     except (zstandard.ZstdError, msgpack.UnpackException, ValueError, TypeError) as error:
         raise BatchError(f"the batch is damaged: {error}") from error
-    if pending:
+    if fed > seen:
         raise BatchError("the batch ends in the middle of a record")
-
-
-_PHASES: dict[type, int] = {Delete: 1, Untrack: 3, Track: 4}  # all else: 2
-
-
-def _exceeded(limit: str, value: int, path: bytes | None = None) -> LimitExceeded:
-    return LimitExceeded(f"the batch exceeds {limit}, which is {value} here", limit, path)
-
-
-class _Order:
-    """Deletes from the last path to the first, then what stands, untracked and tracked paths, each in path order."""
-
-    def __init__(self) -> None:
-        self._phase = 0
-        self._last = b""
-        self._closed: set[bytes] = set()  # deleted, or no directory: nothing may stand below
-        self._open = b""  # the last parent that was found to be fine
-
-    def check(self, record: Change) -> None:
-        """BatchError unless `record` may come next."""
-        path, phase = record.path, _PHASES.get(type(record), 2)
-        if phase == self._phase:
-            in_order = path < self._last if phase == 1 else path > self._last
-        else:
-            in_order = phase > self._phase
-        if not in_order:
-            raise BatchError("the records of the batch are out of order or repeated", path)
-        self._phase, self._last = phase, path
-        if phase == 2:
-            self._check_place(path)
-        if phase == 1 or isinstance(record, Put | Symlink):
-            self._closed.add(path)
-
-    def _check_place(self, path: bytes) -> None:
-        if path in self._closed:
-            raise BatchError("the batch both deletes and puts a path", path)
-        parent = path[: max(0, path.rfind(b"/"))]
-        while parent and parent != self._open:
-            if parent in self._closed:
-                raise BatchError("the batch puts something below what is no directory", path)
-            parent = parent[: max(0, parent.rfind(b"/"))]
-        self._open = path[: max(0, path.rfind(b"/"))]
-
-
-class _Sums:
-    """What the batch has declared and delivered so far, against the limits and against each other."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._records = self._files = self._path_bytes = self._total_bytes = 0
-        self._literal_bytes = self._copied_bytes = 0
-        self._put: Put | None = None
-        self._missing = 0  # bytes of that put's data
-
-    def add(self, record: Record) -> None:
-        """BatchError, LimitExceeded unless `record` fits what came before."""
-        self._records += 1
-        if isinstance(record, Literal):
-            self._literal_bytes += len(record.data)
-            self._take(len(record.data))
-        elif isinstance(record, Copy):
-            self._copied_bytes += record.length
-            if self._put and self._put.how == How.WHOLE:
-                raise BatchError("a whole file copies from a basis", self._put.path)
-            self._take(record.length)
-        else:
-            self._check_whole()
-            self._open(record)
-
-    def _take(self, length: int) -> None:
-        if self._put is None or length > self._missing:
-            raise BatchError("the batch holds more data than it declares", self._put and self._put.path)
-        self._missing -= length
-
-    def _check_whole(self) -> None:
-        if self._missing:
-            assert self._put is not None
-            raise BatchError(f"{self._missing} bytes of a file are missing in the batch", self._put.path)
-
-    def _open(self, record: Change) -> None:
-        limits, path = self._limits, record.path
-        strings = (path, getattr(record, "source", b""), getattr(record, "target", b""))
-        if max(map(len, strings)) > limits.max_path:
-            raise _exceeded("max_path", limits.max_path, path)
-        self._files += 1
-        self._path_bytes += sum(map(len, strings))
-        self._put = record if isinstance(record, Put) else None
-        self._missing = self._put.size if self._put else 0
-        self._total_bytes += self._missing
-        for value, limit in (
-            (self._files, "max_files"),
-            (self._path_bytes, "max_path_bytes"),
-            (self._total_bytes, "max_total_bytes"),
-        ):
-            if value > getattr(limits, limit):
-                raise _exceeded(limit, getattr(limits, limit), path)
-
-    def check(self, trailer: Trailer, digest: bytes) -> None:
-        """BatchError unless the trailer says what was seen."""
-        self._check_whole()
-        if trailer != (self._records, self._literal_bytes, self._copied_bytes, digest):
-            raise BatchError("the batch is damaged: its trailer says something else than its records")
