@@ -18,12 +18,10 @@ content nor how a delta travels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import compress, repeat
-from operator import and_
 from typing import TYPE_CHECKING, BinaryIO
 
 from codesync.delta.anchors import EDGE, VALUE_MASK, edge_value, edges, hash32
-from codesync.delta.index import NOWHERE, Index
+from codesync.delta.index import Index
 from codesync.delta.ops import MAX_LITERAL, Copy, Literal, Op
 from codesync.delta.reading import READ_SIZE, Readable, as_readable, filler, read_fully
 from codesync.delta.rolling import Rolling
@@ -76,6 +74,13 @@ def _literals(file: Readable) -> Iterator[Literal]:
         yield Literal(data)
 
 
+_Found = tuple[int, int]  # a place in the buffer, and the block that stands there
+
+
+def _first(one: _Found | None, other: _Found | None) -> _Found | None:
+    return min(one, other) if one and other else one or other
+
+
 class _Search:
     """One pass through one target.
 
@@ -92,6 +97,7 @@ class _Search:
         self._ended = False
         self._copy: Copy | None = None
         self._rolling = Rolling(index)
+        self._has_runs = index.size >= LONG and bool(index.has_edges or index.constants)
         delimiters = index.delimiters if index.anchors else ()
         self._patterns = [(delimiter.pattern(), delimiter.span - 1) for delimiter in delimiters]
         self._span = max((delimiter.span for delimiter in delimiters), default=1)
@@ -190,38 +196,38 @@ class _Search:
         copied = self._copy.length - 1 if self._copy else 0
         self._floor = max(0, self._start - copied, self._at - size + 1)
         stop = min(self._at + self._step, self._size - size + 1)
-        place, block = min(self._find_anchor(stop), self._find_run(stop))
+        found = self._find_anchor(stop) if self._patterns else None
+        if self._has_runs:
+            found = _first(found, self._find_run(stop))
         if not self._rolling.is_idle:
-            earlier, other = self._rolling.find(self._data, self._view, self._at, place)
-            if other != NOWHERE:
-                place, block = earlier, other
-        if block == NOWHERE:
-            self._block = self._index.count  # nothing is expected
+            found = _first(
+                found, self._rolling.find(self._data, self._view, self._at, found[0] if found else stop)
+            )
+        if found is None:
+            self._at, self._block = stop, self._index.count  # nothing is expected
         else:
-            self._block = block
+            self._at, self._block = found
             self._step = 0
-        self._at = place
 
-    def _find_anchor(self, stop: int) -> tuple[int, int]:
-        """The first place where an anchor from `at` to `stop` has its block around it; or (stop, NOWHERE)."""
-        data, is_known, nowhere = self._data, self._index.anchors.__contains__, (stop, NOWHERE)
+    def _find_anchor(self, stop: int) -> _Found | None:
+        """The first place where an anchor from `at` to `stop` has its block around it."""
+        data, anchors, best = self._data, self._index.anchors, None
         if self._ended and stop + self._index.size > self._size:
             stop = self._size  # blocks that end with the target have their anchors behind `stop`
-        best = nowhere
         for pattern, beyond in self._patterns:
-            texts = pattern.findall(data, self._at, min(stop + beyond, self._size))
-            values = list(map(and_, map(hash32, texts), repeat(VALUE_MASK)))
             at = self._at - 1
-            for text, value in compress(zip(texts, values, strict=True), map(is_known, values)):
-                at = data.index(text, at + 1)
-                if (found := self._placed(text, value, at, pattern, beyond)) is not None:
-                    best = min(best, found)
-                    break
+            for text in pattern.findall(data, self._at, min(stop + beyond, self._size)):
+                value = hash32(text) & VALUE_MASK
+                if value in anchors:
+                    at = data.index(text, at + 1)
+                    if (found := self._placed(text, value, at, pattern, beyond)) is not None:
+                        best = _first(best, found)
+                        break
         return best
 
     def _placed(
         self, text: bytes, value: int, at: int, pattern: Pattern[bytes], beyond: int
-    ) -> tuple[int, int] | None:
+    ) -> _Found | None:
         """Where a block stands that has the anchor `text`, found somewhere from `at` on, and which."""
         for _ in range(_SAME_TEXT):
             if (found := self._compared(at, value)) is not None:
@@ -232,35 +238,31 @@ class _Search:
                 break
         return None
 
-    def _find_run(self, stop: int) -> tuple[int, int]:
+    def _find_run(self, stop: int) -> _Found | None:
         """The first place where a run of equal bytes from `at` to `stop` is a block, or has one around its edge."""
-        index, found = self._index, (stop, NOWHERE)
-        if not (index.has_edges or index.constants) or index.size < LONG:
-            return found
-        first = self._floor
+        index, best, first = self._index, None, self._floor
         for run in runs(self._data, self._at, stop, first, self._size):
-            if run.start >= found[0]:
+            if best is not None and run.start >= best[0]:
                 break
             constant = index.constants.get(self._data[run.start])
             if constant is not None and run.stop - run.start >= index.size:
-                found = min(found, (run.start, constant))
+                best = _first(best, (run.start, constant))
             for edge in edges(run) if index.has_edges else ():
                 if first <= edge - EDGE and edge + EDGE <= self._size:
-                    place = self._compared(edge, edge_value(self._view, edge))
-                    found = min(found, place or found)
-        return found
+                    value = edge_value(self._view, edge)
+                    if value in index.anchors:
+                        best = _first(best, self._compared(edge, value))
+        return best
 
-    def _compared(self, at: int, value: int) -> tuple[int, int] | None:
+    def _compared(self, at: int, value: int) -> _Found | None:
         """Where a block stands whose anchor at `at` has this value, and which."""
-        if value not in self._index.anchors or self._false <= 0:
-            return None
-        for offset, block in self._index.sharing(value):
+        index, size = self._index, self._index.size
+        for offset, block in index.sharing(value) if self._false > 0 else ():
             place = at - offset
-            if place < self._floor or place + self._index.size > self._size:
-                continue
-            if self._index.stands(self._view, place, block):
-                return place, block
-            self._false -= 1
+            if self._floor <= place <= self._size - size:
+                if index.stands(self._view, place, block):
+                    return place, block
+                self._false -= 1
         return None
 
     # --- the end ---------------------------------------------------------------------------------------------

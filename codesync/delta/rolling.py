@@ -46,8 +46,8 @@ class Rolling:
         """Whether every block has an anchor."""
         return not self._index.by_strong
 
-    def find(self, data: bytearray, view: memoryview, at: int, stop: int) -> tuple[int, int]:
-        """The first place in `at` … `stop`-1 where a block without anchor stands, and which; (stop, NOWHERE) for none.
+    def find(self, data: bytearray, view: memoryview, at: int, stop: int) -> tuple[int, int] | None:
+        """The first place in `at` … `stop`-1 where a block without anchor stands, and which.
 
         `data`, and `view` of it, must go on for a block behind `stop`. As far as the allowance goes.
         """
@@ -65,7 +65,7 @@ class Rolling:
             at, block = self._roll(data, view, at, end)
             if block != NOWHERE:
                 return at, block
-        return stop, NOWHERE
+        return None
 
     def _roll(self, data: bytearray, view: memoryview, at: int, stop: int) -> tuple[int, int]:
         """The first place in `at` … `stop`-1, and the block; NOWHERE, and how far this got, where there is none."""
