@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress
-from operator import ne
 from typing import Literal
 
-from codesync.delta.manifest import Difference, Entry, Kind, Manifest, difference, tracked_id
+from codesync.delta.manifest import Difference, Entry, Kind, Manifest, difference, tracked_id, unlike
 from codesync.errors import UserError
 
 Modes = Literal["executable", "exact"]
@@ -111,31 +109,27 @@ def plan(
 
 def _differing(source: Manifest, replica: Manifest, modes: Modes) -> list[Entry]:
     """The source's entries that the replica does not have, or not with the same content and executable bit."""
-    if modes == "exact":
-        return list(source)
-    records = source.records
-    differ = map(ne, records.values(), map(replica.records.get, records))
-    return [source[path] for path in compress(records, differ)]
+    return list(source) if modes == "exact" else unlike(replica, source)
 
 
 def _tracked_then(source: Manifest, tracked: frozenset[bytes]) -> frozenset[bytes]:
     """The paths of the source, and those tracked ones of which it could not tell; the old set itself if it is equal."""
     left_out = {skipped.path for skipped in source.skipped}
-    gone = tracked.difference(source.index)
+    gone = tracked.difference(source.path_set)
     still = {path for path in gone if _covered(path, left_out)} if left_out else set()
     if len(gone) == len(still) and len(tracked) == len(source) + len(still):
         return tracked
-    return frozenset(source.index).union(still)
+    return source.path_set.union(still)
 
 
 def _merged(new: Entry, old: Entry | None, modes: Modes) -> Entry:
     """`new` as it will stand on the replica; `old` itself where nothing about it counts as a change."""
     mode = _mode(new, old, modes)
     if old is None or old.kind != new.kind:
-        return replace(new, mode=mode)
+        return new._replace(mode=mode)
     if (old.digest, old.target) == (new.digest, new.target):
-        return old if mode == old.mode else replace(old, mode=mode)
-    return replace(new, mode=mode)
+        return old if mode == old.mode else old._replace(mode=mode)
+    return new._replace(mode=mode)
 
 
 def _mode(new: Entry, old: Entry | None, modes: Modes) -> int:
@@ -154,10 +148,10 @@ def _deletes(
     source: Manifest, replica: Manifest, tracked: frozenset[bytes], ignored: Ignored, *, mirror: bool
 ) -> list[bytes]:
     left_out = {skipped.path for skipped in source.skipped}
-    known = frozenset(replica.index) if mirror else tracked
+    known = replica.path_set if mirror else tracked
     return [
         path
-        for path in sorted(known.difference(source.index))
+        for path in sorted(known.difference(source.path_set))
         if (entry := replica.get(path)) is not None
         and not _covered(path, left_out)
         and not ignored(path, entry.kind == Kind.DIRECTORY)

@@ -204,7 +204,7 @@ def test_a_tree_that_is_another_one_is_left_alone(capsys: pytest.CaptureFixture[
         (["write", "src", "--base", "old"], 2, "The following arguments are required: -o/--out"),
         (["write", "gone", "--base", "old", "-o", "x"], 1, "cannot scan gone"),
         (["write", "src", "--base", "gone", "-o", "x"], 1, "gone: No such file or directory"),
-        (["write", "src", "--base", "src/new", "-o", "x"], 1, "src/new: this is not a manifest"),
+        (["write", "src", "--base", "src/new", "-o", "x"], 1, "src/new: this is no manifest"),
         (["write", "src", "--base", "old", "-o", "there/run"], 1, "is there already; --force replaces it"),
         (["write", "src", "--base", "old", "-o", "/dev/full"], 1, "/dev/full: No space left on device"),
         (["inspect", "gone"], 1, "gone: No such file or directory"),

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
@@ -293,7 +293,7 @@ def entry_by_entry(
         else:
             mode = 0o755 if new.kind is Kind.DIRECTORY or new.mode & 0o100 else 0o644
         same = old is not None and same_kind and (old.digest, old.target) == (new.digest, new.target)
-        target[new.path] = replace(old if same and old is not None else new, mode=mode)
+        target[new.path] = (old if same and old is not None else new)._replace(mode=mode)
     for old in reversed(replica.entries):
         stays = (
             not (mirror or old.path in tracked)
@@ -320,7 +320,7 @@ def test_a_plan_is_what_going_through_it_entry_by_entry_gives(
     ignored, skipped = data.draw(some), data.draw(some)
     chosen = st.sampled_from([0o600, 0o644, 0o700, 0o755])
     replica = Manifest.of(
-        e if e.kind is Kind.SYMLINK else replace(e, mode=data.draw(chosen), mtime_ns=7) for e in replica
+        e if e.kind is Kind.SYMLINK else e._replace(mode=data.draw(chosen), mtime_ns=7) for e in replica
     )
     source = Manifest.of(source, [Skipped(path, "fifo") for path in skipped if path not in source])
 
@@ -336,7 +336,7 @@ def test_a_plan_is_what_going_through_it_entry_by_entry_gives(
     assert found.tracked == tracked_then
     fresh = Manifest.of(target)
     assert found.target.tree_id == fresh.tree_id
-    assert list(found.target.records.items()) == list(fresh.records.items())
+    assert found.target.columns == fresh.columns
 
 
 def test_what_has_not_changed_is_the_replicas_own_object() -> None:

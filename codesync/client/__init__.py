@@ -5,6 +5,9 @@ status.py    what a look at the deployment answers
 source.py    the developer's tree
 trees.py     replicas' trees known on this machine
 session.py   one connection: requests, answers, progress
+contents.py  contents that were pushed, held on this machine
+signatures.py  what a replica tells of contents that only it has
+against.py   what a push's deltas are made against: the one or the other
 lease.py     how a push ends at the proxy when it is stopped here
 push.py      a push from scan to outcome
 rollback.py  a rollback

@@ -12,13 +12,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import BinaryIO, cast
 
+from codesync.client.against import Against, Sides, find_bases
+from codesync.client.contents import Contents, worth_keeping
 from codesync.client.lease import end_of, lease
 from codesync.client.results import (
     NO_CHANGES_NOT_WELL,
@@ -53,8 +56,7 @@ from codesync.protocol import (
 )
 
 RESCANS = 3  # a source that changes under the push is read again
-SIGNATURE_FROM = 4096  # bytes: smaller files go whole
-SIGNATURES_FROM = 32 * 1024  # bytes of all files that changed: with less to send, a round trip is saved
+WRITER = "keep contents"  # name of the threads that do
 SPOOL_BYTES = 8 * 1024 * 1024
 
 
@@ -89,6 +91,7 @@ class Pusher:
         self._progress = progress or (lambda _: None)
         self._source = Source(settings)
         self._known = KnownTrees(f"{settings.cache_dir}/trees")
+        self._contents = Contents(f"{settings.cache_dir}/contents")
         self._targets: dict[TreeRef, ReplicaTree] = {}
         self._own_id = push_id is None
         self._begun = False  # the proxy may know of it
@@ -165,9 +168,10 @@ class Pusher:
                 held.no_changes = True
                 return self._end("no_changes")
             with ExitStack() as files:
-                batches = await self._batches(session, plans, files)
+                batches = await self._batches(session, granted.deployment, plans, files)
                 await self._transfer(session, batches)
             held.sent = True
+            self._keep_contents(plans.values())
             self._summarised()
             hooks = [hook for batch in batches for hook in batch.ref.hooks]
             return self._finish(await session.wait(session.ended, "outcome", hooks=hooks), hooks)
@@ -240,16 +244,21 @@ class Pusher:
 
     # --- to the replicas -------------------------------------------------------------------------------------
 
-    async def _batches(self, session: Session, plans: dict[TreeRef, Plan], files: ExitStack) -> list[_Batch]:
+    async def _batches(
+        self, session: Session, deployment: DeploymentState, plans: dict[TreeRef, Plan], files: ExitStack
+    ) -> list[_Batch]:
         """Write a batch for each plan. Raises SourceChanged, ClientError."""
+        batches = []
         with self._timed("delta"):
-            return [await self._batch(session, ref, found, files) for ref, found in plans.items()]
+            for ref, found in plans.items():
+                self._progress(ClientProgress("delta", "", 0, len(found.difference.modified)))
+                sides = Sides.of(self._source.root, found, ref, deployment.replicas)
+                against = await find_bases(session, sides, self._contents)
+                batches.append(await self._batch(ref, found, against, files))
+        return batches
 
-    async def _batch(self, session: Session, ref: TreeRef, found: Plan, files: ExitStack) -> _Batch:
+    async def _batch(self, ref: TreeRef, found: Plan, against: Against, files: ExitStack) -> _Batch:
         target = ReplicaTree(found.target, found.tracked)
-        self._progress(ClientProgress("delta", "", 0, len(found.difference.modified)))
-        paths = _worth_a_signature(found)
-        signatures = await session.signatures(ref, paths)
         file = cast("BinaryIO", files.enter_context(tempfile.SpooledTemporaryFile(SPOOL_BYTES)))
         await asyncio.to_thread(
             write_batch,
@@ -258,7 +267,8 @@ class Pusher:
             found.base,
             found.target,
             push_id=self._result.push_id,
-            signatures=signatures,
+            signatures=against.signatures,
+            basis=against.basis,
             tracked=TrackedChange.between(found.base_tracked, found.target, found.tracked),
         )
         size = file.tell()
@@ -280,6 +290,14 @@ class Pusher:
                     done += len(data)
                     self._progress(ClientProgress("transfer", "", done, total))
         self._result.bytes.sent = total
+
+    def _keep_contents(self, plans: Iterable[Plan]) -> None:
+        """Keep what the next push is likely to change, while the replicas are at work and it still is what was sent."""
+        modified = {found.target[path] for found in plans for path in found.difference.modified}
+        added = {found.target[path] for found in plans for path in found.difference.added}
+        entries = worth_keeping(modified, added)
+        # no daemon: a process that ends waits for it
+        threading.Thread(target=self._contents.keep, args=(self._source.root, entries), name=WRITER).start()
 
     # --- the end ---------------------------------------------------------------------------------------------
 
@@ -316,17 +334,6 @@ class Pusher:
 def new_push_id() -> str:
     """A new id: sortable by time, random enough never to meet another one."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
-
-
-def _worth_a_signature(found: Plan) -> list[bytes]:
-    """The files to send as a delta: not the small ones, and none where all of them are sooner sent than asked about."""
-    large = [path for path in found.difference.modified if _is_large(found, path)]
-    return large if sum(found.target[path].size for path in large) >= SIGNATURES_FROM else []
-
-
-def _is_large(found: Plan, path: bytes) -> bool:
-    old, new = found.base[path], found.target[path]
-    return old.kind == new.kind and min(old.size, new.size) >= SIGNATURE_FROM
 
 
 def _chunks(batch: _Batch) -> Iterator[tuple[bytes, bool]]:

@@ -6,17 +6,14 @@ Reads all the time, so that a refusal in the middle of an upload is heard at onc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
-import msgpack
-
 from codesync.client.results import ClientError
-from codesync.client.zstd import MALFORMED, inflate
 from codesync.config import Settings
 from codesync.connection import SOFTWARE, ConnectError, Connection, Disconnected, backoff, connect
-from codesync.delta import DeltaError, Signature
 from codesync.errors import UserError
 from codesync.protocol import (
     VERSIONS,
@@ -24,6 +21,7 @@ from codesync.protocol import (
     AnswerError,
     DeploymentState,
     Error,
+    GetDetails,
     GetHistory,
     GetLogs,
     GetManifest,
@@ -42,15 +40,12 @@ from codesync.protocol import (
 ATTEMPTS = 8  # connections tried for one push
 QUIET_SECONDS = 3600.0  # the waits below are the bounds; pings notice a dead proxy
 MAX_ANSWER = 256 * 1024 * 1024  # bytes of one answer, as sent
-MAX_SIGNATURES = 256 * 1024 * 1024  # bytes of all signatures for one tree, decompressed
 QUEUED_PIECES = 16  # of an answer, before the proxy has to wait
 SMALLEST_PIECE = 1024  # bytes that a piece counts for at least: empty ones may not go on for ever
-SIGNATURES_PER_REQUEST = 1000
-REQUEST_BYTES = 256 * 1024
 MAX_HISTORY = 8 * 1024 * 1024  # bytes of one replica's history
 MAX_LOGS = 64 * 1024 * 1024  # bytes of one replica's last lines
 
-Question = GetManifest | GetSignatures | GetHistory | GetLogs
+Question = GetManifest | GetSignatures | GetDetails | GetHistory | GetLogs
 
 T = TypeVar("T")
 _Pieces = asyncio.Queue[Answer | AnswerError | Exception]
@@ -135,40 +130,22 @@ class Session:
 
     async def manifest(self, tree: TreeRef) -> bytes:
         """Ask a replica for its tree; the answer is what `trees.py` reads. Raises ClientError, Disconnected."""
-        question = GetManifest(request=self._number(), tree=tree)
-        return await self._ask(question, "the replica did not describe its tree", MAX_ANSWER)
-
-    async def signatures(self, tree: TreeRef, paths: list[bytes]) -> dict[bytes, Signature]:
-        """Ask a replica for signatures of its files. Raises ClientError, Disconnected."""
-        found: dict[bytes, Signature] = {}
-        left = MAX_SIGNATURES
-        for group in _groups(paths):
-            question = GetSignatures(request=self._number(), tree_id=tree.tree_id, paths=tuple(group))
-            data = await self._ask(question, "the replica did not describe its files", MAX_ANSWER)
-            try:
-                records = inflate(data, left)
-                left -= len(records)
-                found.update(_signatures(records, frozenset(group)))
-            except (*MALFORMED, DeltaError) as error:
-                message = f"a replica's signatures cannot be read ({str(error) or type(error).__name__}); update the older of the two codesyncs"
-                raise ClientError(message, code="bad_message") from error
-        return found
+        question = GetManifest(request=0, tree=tree)
+        return await self.ask(question, "the replica did not describe its tree", MAX_ANSWER)
 
     async def history(self, replica: str) -> bytes:
         """Ask a replica for what it remembers; the answer is what `past.py` reads. Raises ClientError, Disconnected."""
-        question = GetHistory(request=self._number(), replica=replica)
-        return await self._ask(question, f"replica {replica} did not tell its history", MAX_HISTORY)
+        question = GetHistory(request=0, replica=replica)
+        return await self.ask(question, f"replica {replica} did not tell its history", MAX_HISTORY)
 
     async def logs(self, replica: str, lines: int, since_push: str) -> bytes:
         """Ask a replica for its last lines; the answer is what `app_log.py` reads. Raises ClientError, Disconnected."""
-        question = GetLogs(request=self._number(), replica=replica, lines=lines, since_push=since_push)
-        return await self._ask(question, f"replica {replica} did not tell its log", MAX_LOGS)
+        question = GetLogs(request=0, replica=replica, lines=lines, since_push=since_push)
+        return await self.ask(question, f"replica {replica} did not tell its log", MAX_LOGS)
 
     async def follow(self, replica: str, lines: int, since_push: str) -> AsyncGenerator[bytes]:
         """Yield the pieces of a log that goes on, some of them empty. Raises ClientError, Disconnected."""
-        question = GetLogs(
-            request=self._number(), replica=replica, lines=lines, since_push=since_push, follow=True
-        )
+        question = GetLogs(request=0, replica=replica, lines=lines, since_push=since_push, follow=True)
         async with self._asked(question) as queue:
             while True:
                 piece = await _piece(queue, f"replica {replica} did not tell its log")
@@ -176,11 +153,11 @@ class Session:
                 if piece.last:
                     return
 
-    def _number(self) -> int:
-        self._requests += 1
-        return self._requests
+    async def ask(self, question: Question, refused: str, limit: int) -> bytes:
+        """The whole answer, at most `limit` bytes; `refused` begins the error where there is none.
 
-    async def _ask(self, question: Question, refused: str, limit: int) -> bytes:
+        The question is given its number here. Raises ClientError, Disconnected.
+        """
         async with self._asked(question) as queue:
             return await _whole(queue, refused, limit)
 
@@ -188,12 +165,14 @@ class Session:
     async def _asked(self, question: Question) -> AsyncIterator[_Pieces]:
         """The queue of an answer's pieces, as long as somebody wants them."""
         queue: _Pieces = asyncio.Queue(QUEUED_PIECES)
-        self._answers[question.request] = queue
+        self._requests += 1
+        number = self._requests
+        self._answers[number] = queue
         try:
-            await self.send(question)
+            await self.send(replace(question, request=number))
             yield queue
         finally:
-            del self._answers[question.request]
+            del self._answers[number]
             while not queue.empty():  # the reader may wait for room, and must not wait for ever
                 queue.get_nowait()
 
@@ -301,31 +280,6 @@ async def _piece(queue: _Pieces, refused: str) -> Answer:
     return piece
 
 
-def _signatures(records: bytes, asked: frozenset[bytes]) -> Iterator[tuple[bytes, Signature]]:
-    """Read one msgpack [path, signature] after another."""
-    unpacker = msgpack.Unpacker(max_buffer_size=MAX_SIGNATURES, max_array_len=0, max_map_len=0)
-    unpacker.feed(records)
-    while unpacker.tell() < len(records):
-        if unpacker.read_array_header() != 2:
-            raise ValueError("a signature's record is not a pair")
-        path, data = unpacker.unpack(), unpacker.unpack()
-        if path not in asked:
-            raise ValueError("a signature of a file that was not asked for")
-        yield path, Signature.from_bytes(data)
-
-
 def _settle(future: asyncio.Future[T], value: T) -> None:
     if not future.done():
         future.set_result(value)
-
-
-def _groups(paths: list[bytes]) -> list[list[bytes]]:
-    groups: list[list[bytes]] = []
-    size = REQUEST_BYTES
-    for path in paths:
-        if size + len(path) > REQUEST_BYTES or len(groups[-1]) >= SIGNATURES_PER_REQUEST:
-            groups.append([])
-            size = 0
-        groups[-1].append(path)
-        size += len(path) + 8
-    return groups

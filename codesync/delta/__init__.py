@@ -7,53 +7,59 @@
     write_batch(out, root, base, target)      what leads from one tree to another, as a stream
     apply_batch(file, root)                   one tree made the other, wholly or not at all
 
-`__all__` is the public surface; whatever else is in here may change. `signature`, `patch` and `sync` are functions
-here although modules are called so too: this file imports them first, and so the functions keep the names.
+`__all__` is the public surface; whatever else is in here may change. What works on one file is here at once, what
+works on trees is imported when it is first asked for. `signature` and `patch` are functions here although modules are
+called so too: this file imports those first, and so the functions keep the names. No other module may share a name with
+something public.
 """
 
-from codesync.delta.batch import (
-    BatchHeader,
-    BatchInfo,
-    BatchReader,
-    BatchSummary,
-    Limits,
-    TrackedChange,
-    UnpackedBatch,
-    apply_batch,
-    inspect_batch,
-    read_batch,
-    unpack_batch,
-    write_batch,
-)
-from codesync.delta.cache import ManifestCache
-from codesync.delta.errors import (
-    BatchError,
-    DeltaError,
-    LimitExceeded,
-    ManifestError,
-    PatchError,
-    ScanError,
-    SignatureError,
-    SourceChanged,
-)
-from codesync.delta.ignore import Rules
-from codesync.delta.manifest import (
-    Difference,
-    Entry,
-    Kind,
-    Manifest,
-    ScanMemory,
-    Skipped,
-    difference,
-    scan,
-    tracked_id,
-    tree_id,
-)
+from typing import TYPE_CHECKING, Any
+
 from codesync.delta.match import delta
 from codesync.delta.ops import Copy, Literal, Op
 from codesync.delta.patch import Delta, DeltaReader, patch, write_delta
 from codesync.delta.signature import Signature, signature
-from codesync.delta.sync import SyncResult, sync
+
+if TYPE_CHECKING:
+    from codesync.delta.batch import (
+        BatchHeader,
+        BatchInfo,
+        BatchReader,
+        BatchSummary,
+        Limits,
+        TrackedChange,
+        UnpackedBatch,
+        apply_batch,
+        inspect_batch,
+        read_batch,
+        unpack_batch,
+        write_batch,
+    )
+    from codesync.delta.cache import ManifestCache
+    from codesync.delta.errors import (
+        BatchError,
+        DeltaError,
+        LimitExceeded,
+        ManifestError,
+        PatchError,
+        ScanError,
+        SignatureError,
+        SourceChanged,
+    )
+    from codesync.delta.ignore import Rules
+    from codesync.delta.manifest import (
+        Difference,
+        Entry,
+        Kind,
+        Manifest,
+        ScanMemory,
+        Skipped,
+        difference,
+        scan,
+        tracked_id,
+        tree_id,
+    )
+    from codesync.delta.syncing import SyncResult, sync
 
 __all__ = [
     "BatchError",
@@ -101,3 +107,55 @@ __all__ = [
     "write_batch",
     "write_delta",
 ]
+
+_LATER = {
+    "BatchHeader": "batch",
+    "BatchInfo": "batch",
+    "BatchReader": "batch",
+    "BatchSummary": "batch",
+    "Limits": "batch",
+    "TrackedChange": "batch",
+    "UnpackedBatch": "batch",
+    "apply_batch": "batch",
+    "inspect_batch": "batch",
+    "read_batch": "batch",
+    "unpack_batch": "batch",
+    "write_batch": "batch",
+    "ManifestCache": "cache",
+    "BatchError": "errors",
+    "DeltaError": "errors",
+    "LimitExceeded": "errors",
+    "ManifestError": "errors",
+    "PatchError": "errors",
+    "ScanError": "errors",
+    "SignatureError": "errors",
+    "SourceChanged": "errors",
+    "Rules": "ignore",
+    "Difference": "manifest",
+    "Entry": "manifest",
+    "Kind": "manifest",
+    "Manifest": "manifest",
+    "ScanMemory": "manifest",
+    "Skipped": "manifest",
+    "difference": "manifest",
+    "scan": "manifest",
+    "tracked_id": "manifest",
+    "tree_id": "manifest",
+    "SyncResult": "syncing",
+    "sync": "syncing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what works on trees."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

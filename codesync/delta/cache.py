@@ -1,40 +1,34 @@
-"""The digests of files that have not changed since they were last read.
+"""What a tree's last scan has learnt, kept on disk for the next process.
 
-A digest counts only while size, mtime, ctime and inode are what they were. As with git's index that is not enough for
-a file touched just before it was read: a later write might leave the same times. So a digest is kept only if both
-times were safely older than the moment of reading; else the file is read again next time.
-
-On disk: MAGIC, SHA-256 of all that follows, the number of entries (8 bytes, little-endian), four columns of 64-bit
-numbers (sizes, mtimes, ctimes, inodes), the digests, the paths joined by NUL. A file that is anything else is an empty
-cache. It is replaced as a whole, and only when something has changed; by who scans often, only when that pays.
+On disk: MAGIC, XXH3-128 of all that follows, the tree_id, six lengths of 8 bytes (of the next two columns in items,
+of the rest in bytes), and then: identities of levels (16 bytes each), names of what git tracks behind their sources (16
+and 48 bytes), the manifest's columns as in its packed form but not compressed, and the columns of the looks, numbers
+little-endian. A file that is anything else is an empty cache: it is nobody's but the user's own, and so it is looked at
+for damage, not for malice. It is replaced as a whole, and only when that pays.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import sys
-import tempfile
+import struct
 from array import array
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-MAGIC = b"codesync cache 1\n"
-# A filesystem's clock ticks at most this far apart: it stores nanoseconds and Linux, say, moves them on every 10 ms …
-_FINE = 100_000_000
-# … unless all its times are multiples of 10 ms: then it stores whole seconds, or every other one as FAT does.
-_COARSE = 2_500_000_000
+from xxhash import xxh3_128_digest
+
+from codesync.delta.errors import ManifestError
+
+if TYPE_CHECKING:
+    from codesync.delta.manifest.memory import Past
+
+MAGIC = b"codesync cache 2\n"
 # Writing the cache costs about as much as reading this share of its files again, or so many bytes.
 _UNSAVED_SHARE = 32
 _UNSAVED_FILES = 16
 _UNSAVED_BYTES = 4 * 1024 * 1024
-_Stamp = tuple[int, int, int, int]
-
-
-def is_settled(status: os.stat_result, moment_ns: int) -> bool:
-    """Whether whatever is done to a file from `moment_ns` (wall clock) on must leave other times than `status` has."""
-    times = status.st_mtime_ns, status.st_ctime_ns
-    fine = all(time % 10_000_000 for time in times)
-    return max(times) < moment_ns - (_FINE if fine else _COARSE)
+_HEAD = struct.Struct("<32s3Q")
+_IDENTITY, _SOURCE = 16, 48
 
 
 class ManifestCache:
@@ -42,117 +36,120 @@ class ManifestCache:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._known = _load(path)
-        self._next: dict[bytes, tuple[_Stamp, bytes]] = {}
-        self._changed = False
+        self._past: Past | None = None
+        self._saved: Past | None = None
         self._unsaved_files = 0
         self._unsaved_bytes = 0
 
-    def carry_over(self) -> None:
-        """Begin a scan that asks only about what may have changed: all that is known is kept but what it forgets."""
-        self._next = self._known.copy()
+    def load(self) -> Past | None:
+        """Return what the last scan left; None where there was none."""
+        if self._past is None:
+            self._past = self._saved = _load(self.path)
+        return self._past
 
-    def forget(self, path: bytes) -> None:
-        """Drop what is known of a path that is gone."""
-        self._next.pop(path, None)
+    def keep(self, past: Past, read: tuple[int, int] = (0, 0), *, lasting: bool = False) -> None:
+        """End a scan that has read so many files and bytes; the file is rewritten if that pays.
 
-    def lookup(self, path: bytes, status: os.stat_result) -> bytes | None:
-        """Return the digest of the file at `path`, if its lstat still vouches for it. Such an entry is kept by `save`."""
-        known = self._known.get(path)
-        if known is None or known[0] != (
-            status.st_size,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
-            status.st_ino,
-        ):
-            self._next.pop(path, None)
-            return None
-        self._next[path] = known
-        return known[1]
-
-    def store(self, path: bytes, status: os.stat_result, digest: bytes, moment_ns: int) -> None:
-        """Remember a digest. `status` was the same before and after the reading that began at `moment_ns` (wall clock)."""
-        if is_settled(status, moment_ns):
-            stamp = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-            self._next[path] = stamp, digest
-            self._changed = True
-            self._unsaved_files += 1
-            self._unsaved_bytes += status.st_size
-
-    def save(self, *, lazily: bool = False) -> None:
-        """End a scan: what it has neither found nor stored is forgotten, the file is rewritten if anything changed.
-
-        `lazily`: only if enough has changed for the next process to win more by it than the writing costs now.
+        It does if the next process wins more by it than the writing costs now. `lasting`: this one will do more scans.
         A cache that cannot be written is no error: the next scan is slow, that is all.
         """
-        self._changed |= len(self._next) != len(self._known)
-        self._known, self._next = self._next, {}
-        if self._changed and not (lazily and self._can_wait()):
-            self._changed, self._unsaved_files, self._unsaved_bytes = False, 0, 0
+        self._past = past
+        self._unsaved_files += read[0]
+        self._unsaved_bytes += read[1]
+        if past is not self._saved and not self._can_wait(past, lasting=lasting):
+            self._saved = past
+            self._unsaved_files, self._unsaved_bytes = 0, 0
             with suppress(OSError):
-                _write(self.path, _pack(self._known))
+                _write(self.path, _pack(past))
 
-    def _can_wait(self) -> bool:
-        few = max(_UNSAVED_FILES, len(self._known) // _UNSAVED_SHARE)
+    def _can_wait(self, past: Past, *, lasting: bool) -> bool:
+        saved = self._saved
+        if not lasting and (saved is None or _is_otherwise(saved, past)):
+            return False
+        few = max(_UNSAVED_FILES, len(past.manifest) // _UNSAVED_SHARE)
         return self._unsaved_files <= few and self._unsaved_bytes <= _UNSAVED_BYTES
 
 
-def _load(path: str) -> dict[bytes, tuple[_Stamp, bytes]]:
+def _is_otherwise(saved: Past, past: Past) -> bool:
+    """Whether what a scan would have to find out again is more than the content of a few files."""
+    return (
+        saved.manifest.paths != past.manifest.paths
+        or saved.indexes != past.indexes
+        or saved.special() != past.special()
+    )
+
+
+def _load(path: str) -> Past | None:
     try:
-        with open(path, "rb") as file:
-            return _unpack(file.read())
-    except (OSError, ValueError):
-        return {}
+        with open(path, "rb", buffering=0) as file:
+            return _unpack(file.readall())
+    except (OSError, ValueError, struct.error, ManifestError):
+        return None
 
 
-def _pack(known: dict[bytes, tuple[_Stamp, bytes]]) -> bytes:
-    columns = [
-        array("Q" if column == 3 else "q", [stamp[column] for stamp, _ in known.values()])
-        for column in range(4)
-    ]
-    if sys.byteorder == "big":
-        for column in columns:
-            column.byteswap()
+def _pack(past: Past) -> bytes:
+    from codesync.delta.manifest.packed import join, number_bytes
+
+    manifest = join(past.manifest.columns, past.manifest.skipped)
+    indexes = b"".join(source + name for source, name in past.indexes.items())
     body = b"".join(
         [
-            len(known).to_bytes(8, "little"),
-            *(column.tobytes() for column in columns),
-            *(digest for _, digest in known.values()),
-            b"\0".join(known),
+            _HEAD.pack(
+                bytes.fromhex(past.manifest.tree_id), len(past.levels), len(past.indexes), len(manifest)
+            ),
+            *past.levels[1:],
+            indexes,
+            manifest,
+            *map(number_bytes, past.looks),
         ]
     )
-    return MAGIC + hashlib.sha256(body).digest() + body
+    return MAGIC + xxh3_128_digest(body) + body
 
 
-def _unpack(data: bytes) -> dict[bytes, tuple[_Stamp, bytes]]:
-    """ValueError where it is no cache of this version, whole and undamaged."""
-    start = len(MAGIC) + 32
-    if not data.startswith(MAGIC) or hashlib.sha256(data[start:]).digest() != data[len(MAGIC) : start]:
+def _unpack(data: bytes) -> Past:
+    """ValueError, struct.error, ManifestError where it is no cache of this version, whole and undamaged."""
+    from codesync.delta.manifest.looks import TYPES, Looks
+    from codesync.delta.manifest.memory import Past
+    from codesync.delta.manifest.packed import numbers, split
+    from codesync.delta.manifest.tree import Manifest
+
+    at = len(MAGIC) + 16
+    if data[: len(MAGIC)] != MAGIC or xxh3_128_digest(memoryview(data)[at:]) != data[len(MAGIC) : at]:
         raise ValueError("not a cache")
-    count = int.from_bytes(data[start : start + 8], "little")
-    at = start + 8
-    columns = []
-    for column in range(4):
-        numbers = array("Q" if column == 3 else "q", data[at : at + 8 * count])
-        if sys.byteorder == "big":
-            numbers.byteswap()
-        columns.append(numbers.tolist())
-        at += 8 * count
-    digests = [data[i : i + 32] for i in range(at, at + 32 * count, 32)]
-    paths = data[at + 32 * count :].split(b"\0") if count else []
-    return dict(zip(paths, zip(zip(*columns, strict=True), digests, strict=True), strict=True))
+    tree_id, levels, indexes, length = _HEAD.unpack_from(data, at)
+    at += _HEAD.size
+    if at + _IDENTITY * (levels - 1) + (_SOURCE + _IDENTITY) * indexes + length > len(data):
+        raise ValueError("lengths that cannot be")
+
+    def take(length: int) -> bytes:
+        nonlocal at
+        at += length
+        return data[at - length : at]
+
+    known = tuple(take(_IDENTITY) for _ in range(levels - 1))
+    tracked = {take(_SOURCE): take(_IDENTITY) for _ in range(indexes)}
+    packed = split(take(length), check=False)
+    manifest = Manifest.of_columns(
+        packed.columns._replace(paths=tuple(packed.paths.split(b"\0")) if packed.paths else ()),
+        packed.skipped,
+    )
+    manifest.tree_id = tree_id.hex()
+    rows = len(manifest) + 1
+    looks = Looks._make(numbers(typecode, take(array(typecode).itemsize * rows)) for typecode in TYPES)
+    if not levels or at != len(data):
+        raise ValueError("lengths that contradict each other")
+    return Past(manifest, looks, (b"", *known), tracked)
 
 
 def _write(path: str, data: bytes) -> None:
-    """Replace the file in one step; a crash leaves the old one or the new one."""
+    """Replace the file in one step. It is not synced: what a crash leaves of it is whole, or damaged and so empty."""
     directory = os.path.dirname(path) or "."
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=directory, prefix=".codesync-cache-")
+    name = os.path.join(directory, f".codesync-cache-{os.urandom(8).hex()}")
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(descriptor)
         os.replace(name, path)
     except BaseException:  # also an interrupt must leave no draft behind
         with suppress(OSError):

@@ -11,6 +11,7 @@ MAX_TEXT = 64 * 1024  # characters of any one text
 MAX_HOOKS = 32  # commands of a project that run in the container
 MAX_COMMAND = 4096  # characters of one of them
 MAX_HOOK_SECONDS = 600  # how long one may run
+MAX_RANGES = 1 << 14  # ranges of files that one question asks about
 MAX_LOG_LINES = 10_000  # lines of an application's output that can be asked for
 MAX_REPLICAS = 64  # sidecars of one deployment
 MAX_BATCHES = 64  # batches of one push

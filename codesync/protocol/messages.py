@@ -23,11 +23,12 @@ from codesync.protocol.fields import (
     Text,
     Versions,
 )
-from codesync.protocol.limits import MAX_BATCHES, MAX_LOG_LINES
+from codesync.protocol.limits import MAX_BATCHES, MAX_LOG_LINES, MAX_RANGES
 from codesync.protocol.values import (
     BatchRef,
     DeploymentState,
     Failure,
+    FileRanges,
     Hooks,
     ReplicaReport,
     ReplicaState,
@@ -289,11 +290,33 @@ class GetManifest(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetSignatures(Message):
-    """The signatures of these files of a tree. Many paths are asked for in several requests."""
+    """The signatures of these files of a tree. Many paths are asked for in several requests.
+
+    `coarse_from`: files of so many bytes and more get the larger blocks that are made up for by GetDetails; 0: none.
+    """
 
     request: Count
     tree_id: Hex
     paths: tuple[Path, ...]
+    coarse_from: Count = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetDetails(Message):
+    """Checksums of pieces of these files of a tree, where a signature has left gaps.
+
+    Said only to a replica whose `questions` name it: it is younger than the protocol's version 1.
+    """
+
+    request: Count
+    tree_id: Hex
+    files: Annotated[
+        tuple[FileRanges, ...],
+        Rule(
+            f"files with at most {MAX_RANGES} ranges together",
+            lambda files: sum(len(file.ranges) + len(file.orphans) for file in files) <= 2 * MAX_RANGES,
+        ),
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from codesync.protocol.messages import (
     EndRequest,
     Error,
     Failed,
+    GetDetails,
     GetHistory,
     GetLogs,
     GetManifest,
@@ -134,7 +135,7 @@ SIDECAR_TABLE: Table = {
     _N.UNDOING: {Side.SIDECAR: {Progress: _N.UNDOING, Undone: _N.READY}},
 }
 
-_QUESTIONS = frozenset({GetManifest, GetSignatures, GetHistory, GetLogs, EndRequest})
+_QUESTIONS = frozenset({GetManifest, GetSignatures, GetDetails, GetHistory, GetLogs, EndRequest})
 # said at any time after Welcome, about no push
 _ASIDE = {
     Side.IDE: _QUESTIONS,

@@ -21,7 +21,7 @@ from codesync.protocol.fields import (
     Text,
     TrialPhase,
 )
-from codesync.protocol.limits import MAX_HOOKS
+from codesync.protocol.limits import MAX_HOOKS, MAX_RANGES
 
 Scalar = str | int | float | bool | None
 
@@ -118,7 +118,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaState:
-    """All that a sidecar tells about itself. `tree` is the committed tree; `results` are newest last, as `history`."""
+    """All that a sidecar tells about itself. `tree` is the committed tree; `results` are newest last, as `history`.
+
+    `questions`: the later ones that it answers, by name; a proxy asks it no others.
+    """
 
     id: Id
     tree: TreeRef
@@ -134,6 +137,7 @@ class ReplicaState:
     notes: tuple[Text, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     results: tuple[Result, ...] = ()
+    questions: tuple[Name, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +204,28 @@ class BatchRef:
     base: TreeRef
     target: TreeRef
     hooks: Hooks = ()
+
+
+Ranges = Annotated[
+    tuple[Count, ...],
+    Rule(
+        f"at most {MAX_RANGES} pairs of numbers",
+        lambda numbers: len(numbers) % 2 == 0 and len(numbers) <= 2 * MAX_RANGES,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRanges:
+    """What is asked about a file: each range is two numbers, an offset and a length. `seed` goes into all checksums.
+
+    `ranges` are those whose place in the other side's file is known, `orphans` those that may stand anywhere in it.
+    """
+
+    path: Path
+    seed: Annotated[Count, Rule("a number of 32 bits", lambda seed: seed < 1 << 32)]
+    ranges: Ranges = ()
+    orphans: Ranges = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from codesync.protocol import (
     DeploymentState,
     EndRequest,
     Failed,
+    GetDetails,
     GetHistory,
     GetLogs,
     GetManifest,
@@ -239,7 +240,7 @@ class Deployment:
                 self._lease.chunk(connection, message, now)
             case Cancel():
                 self._lease.cancel(connection, message, now)
-            case GetManifest() | GetSignatures() | GetHistory() | GetLogs():
+            case GetManifest() | GetSignatures() | GetDetails() | GetHistory() | GetLogs():
                 if self._requests.ask(connection, message, now):
                     self._lease.touch(connection, now)
             case EndRequest():

@@ -12,18 +12,21 @@ from codesync.protocol import (
     AnswerError,
     Code,
     EndRequest,
+    GetDetails,
     GetHistory,
     GetLogs,
     GetManifest,
     GetSignatures,
     ProtocolError,
     Timeouts,
+    wire_name,
 )
 from codesync.proxy.switchboard import Replica, Switchboard
 
 MAX_OPEN = 16  # questions of one ide that wait for their answer
 
-Question = GetManifest | GetSignatures | GetHistory | GetLogs
+AboutTree = GetManifest | GetSignatures | GetDetails
+Question = AboutTree | GetHistory | GetLogs
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ class Requests:
 
     def ask(self, ide: int, question: Question, now: float) -> bool:
         """Route a question; ProtocolError when its number is in use. Returns whether it belongs to planning a push."""
-        plans = isinstance(question, GetManifest | GetSignatures)
+        plans = isinstance(question, AboutTree)
         mine = [other.request for other in self._open.values() if other.ide == ide]
         if question.request in mine:
             raise ProtocolError(f"request {question.request} is still being answered")
@@ -130,7 +133,9 @@ class Requests:
         return min(able, key=self._load, default=None)
 
     def _nobody(self, question: Question) -> str:
-        if isinstance(question, GetManifest | GetSignatures):
+        if isinstance(question, GetDetails):
+            return "no connected replica that knows this question has that tree"
+        if isinstance(question, AboutTree):
             return "no connected replica has that tree any more; begin again"
         names = ", ".join(replica.id for replica in self.board.connected())
         known = f"connected now: {names}" if names else "no replica is connected now"
@@ -152,5 +157,8 @@ def _can_answer(replica: Replica, question: Question) -> bool:
             return replica.state.tree == question.tree
         case GetSignatures():
             return replica.state.tree.tree_id == question.tree_id
+        case GetDetails():
+            knows = wire_name(GetDetails) in replica.state.questions
+            return knows and replica.state.tree.tree_id == question.tree_id
         case _:
             return replica.id == question.replica

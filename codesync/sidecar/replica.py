@@ -18,6 +18,7 @@ from codesync.protocol import (
     Chunk,
     Crash,
     EndRequest,
+    GetDetails,
     GetHistory,
     GetLogs,
     GetManifest,
@@ -32,7 +33,13 @@ from codesync.protocol import (
     Undo,
     fit_state,
 )
-from codesync.sidecar.answers import history_answer, manifest_answer, signatures_answer
+from codesync.sidecar.answers import (
+    LATER_QUESTIONS,
+    details_answer,
+    history_answer,
+    manifest_answer,
+    signatures_answer,
+)
 from codesync.sidecar.at_launcher import STOP_SECONDS
 from codesync.sidecar.launcher_link import LauncherError, LauncherLink
 from codesync.sidecar.logs import Logs
@@ -106,6 +113,7 @@ class Replica:
             ),
             history=tuple(told_commit(commit) for commit in state.history[-HISTORY:]),
             results=tuple(told_result(result) for result in state.results),
+            questions=LATER_QUESTIONS,
         )
         return fit_state(told)
 
@@ -268,6 +276,8 @@ class Replica:
                 self._answer(message.request, manifest_answer(message, self.store))
             case GetSignatures():
                 self._answer(message.request, signatures_answer(message, self.store))
+            case GetDetails():
+                self._answer(message.request, details_answer(message, self.store))
             case GetHistory():
                 self._answer(message.request, history_answer(message, self.store))
             case GetLogs():

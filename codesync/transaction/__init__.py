@@ -8,14 +8,23 @@ descriptors, follows no symlink, and replaces by rename, never by writing in pla
         transaction.add(Change(b"old.py", DELETE))
         transaction.rename()        # the new tree
         transaction.keep()          # for good; leaving the block without it undoes
+
+Who only reads a tree needs `Root` and the errors; what changes one is imported when it is first asked for.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .change import ATTRIBUTES, DELETE, DIRECTORY, FILE, SYMLINK, Change, check_path
-from .core import Transaction
 from .errors import Busy, NotEmpty, TransactionError, Unfinished, UnsafePath, VerificationError
-from .pyc import bytecode
-from .recovery import Recovery, recover
 from .root import MAGIC, Root, is_staging
+
+if TYPE_CHECKING:
+    from .core import Transaction
+    from .pyc import bytecode
+    from .recovery import Recovery, recover
+
+_LATER = {"Recovery": "recovery", "Transaction": "core", "bytecode": "pyc", "recover": "recovery"}
 
 __all__ = [
     "ATTRIBUTES",
@@ -39,3 +48,12 @@ __all__ = [
     "is_staging",
     "recover",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what changes a tree."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module("." + _LATER[name], __name__), name)
+    globals()[name] = value
+    return value

@@ -3,59 +3,17 @@
 import asyncio
 from pathlib import Path
 
-import msgpack
 import pytest
-import zstandard
 
 from codesync.client import ClientError, session
 from codesync.client.session import open_session
 from codesync.connection import Disconnected
-from codesync.delta import signature
-from codesync.protocol import MAX_CHUNK, Answer, Error, GetManifest, GetSignatures, TreeRef
-from tests.client.fake import answer, fake_proxy
+from codesync.protocol import MAX_CHUNK, Answer, Error, GetManifest, TreeRef
+from tests.client.fake import fake_proxy
 from tests.proxy.loopback import Peer
 
 pytestmark = pytest.mark.anyio
 TREE = TreeRef("0" * 64, "1" * 64)
-GOOD = msgpack.packb([b"a", signature(b"x" * 5000).to_bytes()])
-
-
-async def signatures(directory: Path, data: bytes) -> object:
-    """What a client makes of such an answer."""
-
-    async def script(peer: Peer) -> None:
-        asked = await peer.hear(GetSignatures)
-        await answer(peer, asked.request, zstandard.ZstdCompressor().compress(data))
-        await peer.websocket.wait_closed()
-
-    async with fake_proxy(script) as fake, open_session(fake.settings(directory), lambda _: None) as found:
-        return await found.signatures(TREE, [b"a"])
-
-
-async def test_signatures_are_read(tmp_path: Path) -> None:
-    assert await signatures(tmp_path, GOOD) == {b"a": signature(b"x" * 5000)}
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\xc1",
-        b"\x91" * 5000,
-        GOOD[:-1],
-        msgpack.packb([b"a", b"no signature"]),
-        msgpack.packb([b"other", b""]),
-        msgpack.packb(["a", b""]),
-        msgpack.packb([["a"], b""]),
-        msgpack.packb([b"a"]),
-        msgpack.packb(7),
-        bytes(session.MAX_SIGNATURES + 1),
-    ],
-    ids=range(10),
-)
-async def test_what_is_no_signature_is_refused_in_one_line(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(ClientError, match="signatures cannot be read") as caught:
-        await signatures(tmp_path, data)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [0, MAX_CHUNK])

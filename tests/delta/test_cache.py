@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xxhash import xxh3_128_digest
 
-from codesync.delta.cache import ManifestCache
-from codesync.delta.manifest import scan
+from codesync.delta.cache import MAGIC, ManifestCache
+from codesync.delta.manifest import Entry, Kind, Manifest, Skipped, scan
+from codesync.delta.manifest.looks import STATUS, Look, Looks, is_settled
+from codesync.delta.manifest.memory import Past
 
 SECOND = 1_000_000_000
 DIGEST = bytes(range(32))
@@ -39,6 +42,28 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a file was read")
 
     monkeypatch.setattr(os, "read", refuse)
+
+
+def past_of(statuses: dict[bytes, os.stat_result], *, settled: bool = True) -> Past:
+    """As after a scan that has found these files, all with the same digest."""
+    entries = [
+        Entry(path, Kind.FILE, 0o644, found.st_mtime_ns, found.st_size, DIGEST)
+        for path, found in sorted(statuses.items())
+    ]
+    looks = [Look.of(statuses[entry.path], settled=settled) for entry in entries]
+    root = Look.of(status())._replace(flags=1, level=1, listing=7)
+    return Past(
+        Manifest.of(entries, [Skipped(b"pipe", "fifo")]),
+        Looks.of([*looks, root]),
+        (b"", bytes(16)),
+        {bytes(range(48)): bytes(range(16))},
+    )
+
+
+def saved(path: Path, statuses: dict[bytes, os.stat_result], *, settled: bool = True) -> ManifestCache:
+    cache = ManifestCache(str(path))
+    cache.keep(past_of(statuses, settled=settled))
+    return cache
 
 
 # ------------------------------------------------------------------------------------------------ when it is asked
@@ -85,12 +110,12 @@ def test_a_new_mode_and_a_moved_file_are_seen(tmp_path: Path, later: None) -> No
     ids=["size", "mtime", "ctime", "inode"],
 )
 def test_a_digest_counts_only_for_the_very_same_file(tmp_path: Path, other: os.stat_result) -> None:
-    cache = ManifestCache(str(tmp_path / "cache"))
-    cache.store(b"f", status(), DIGEST, 200 * SECOND)
-    cache.save()
-    assert cache.lookup(b"f", status()) == DIGEST
-    assert cache.lookup(b"f", other) is None
-    assert cache.lookup(b"g", status()) is None
+    cache = saved(tmp_path / "cache", {b"f": status()})
+    for past in (cache.load(), ManifestCache(cache.path).load()):
+        assert past is not None
+        assert past.lookup(b"f", status()) == DIGEST
+        assert past.lookup(b"f", other) is None
+        assert past.lookup(b"g", status()) is None
 
 
 # ------------------------------------------------------------------------------------------------ racy entries
@@ -129,24 +154,42 @@ def test_a_digest_is_kept_only_if_the_file_was_safely_older_than_the_reading(
     tmp_path: Path, times: dict[str, int], age: int, kept: bool
 ) -> None:
     """`age`: of the file, in nanoseconds, when its reading began. Whole seconds tell of a coarse clock."""
-    cache = ManifestCache(str(tmp_path / "cache"))
-    cache.store(b"f", status(**times), DIGEST, 100 * SECOND + age)
-    cache.save()
-    assert (cache.lookup(b"f", status(**times)) == DIGEST) is kept
+    found = status(**times)
+    settled = is_settled(found, 100 * SECOND + age)
+    past = saved(tmp_path / "cache", {b"f": found}, settled=settled).load()
+    assert past is not None
+    assert (past.lookup(b"f", found) == DIGEST) is kept
 
 
 # ------------------------------------------------------------------------------------------------ the file
 
 
 def test_the_file_brings_everything_back(tmp_path: Path) -> None:
-    cache = ManifestCache(str(tmp_path / "deep/below/cache"))
-    stats = [status(mtime_ns=-1), status(size=2**62, inode=1), status(inode=2**64 - 1)]
-    for number, stat in enumerate(stats):
-        cache.store(b"%d\n\xff" % number, stat, bytes([number]) * 32, 200 * SECOND)
-    cache.save()
-    again = ManifestCache(str(tmp_path / "deep/below/cache"))
-    found = [again.lookup(b"%d\n\xff" % number, stat) for number, stat in enumerate(stats)]
-    assert found == [bytes([number]) * 32 for number in range(3)]
+    statuses = {
+        b"0\n\xff": status(mtime_ns=-1),
+        b"1": status(size=2**62, inode=1),
+        b"2": status(inode=2**64 - 1, ctime_ns=2**62),
+    }
+    cache = saved(tmp_path / "deep/below/cache", statuses)
+    past, again = cache.load(), ManifestCache(cache.path).load()
+    assert past is not None
+    assert again is not None
+    assert again.manifest == past.manifest
+    assert again.manifest.skipped == past.manifest.skipped == (Skipped(b"pipe", "fifo"),)
+    assert again.manifest.tree_id == past.manifest.tree_id
+    assert (again.looks, again.levels, again.indexes) == (past.looks, past.levels, past.indexes)
+    for path, found in statuses.items():
+        assert again.lookup(path, found) == DIGEST
+        assert Look.of(found)[:STATUS] == again.looks.row(again.row(path))[:STATUS]
+
+
+def test_a_tree_without_anything_in_it_is_remembered_too(tmp_path: Path, later: None) -> None:
+    (tmp_path / "tree").mkdir()
+    scan(str(tmp_path / "tree"), cache=ManifestCache(str(tmp_path / "cache")))
+    past = ManifestCache(str(tmp_path / "cache")).load()
+    assert past is not None
+    assert not past.is_empty
+    assert len(scan(str(tmp_path / "tree"), cache=ManifestCache(str(tmp_path / "cache")))) == 0
 
 
 def test_the_file_is_written_only_when_something_has_changed(tmp_path: Path, later: None) -> None:
@@ -169,17 +212,35 @@ def test_the_file_is_written_only_when_something_has_changed(tmp_path: Path, lat
     assert sorted(os.listdir(tmp_path)) == ["cache", "tree"]
 
 
-def test_a_lazy_save_waits_until_it_pays(tmp_path: Path) -> None:
+def test_the_file_is_not_rewritten_for_the_content_of_a_few_files(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    statuses = {b"%02d" % number: status(inode=number + 1) for number in range(40)}
+    saved(path, statuses)
+    first = path.read_bytes()
+
+    def touch(count: int) -> None:
+        """Each time as another process."""
+        cache = ManifestCache(str(path))
+        cache.load()
+        changed = {name: status(inode=7_000 + int(name)) for name in list(statuses)[:count]}
+        cache.keep(past_of(statuses | changed), (count, 5 * count))
+
+    touch(16)
+    assert path.read_bytes() == first
+    touch(17)
+    assert path.read_bytes() != first
+
+
+def test_who_scans_often_writes_only_when_it_pays(tmp_path: Path) -> None:
     path = tmp_path / "cache"
     cache = ManifestCache(str(path))
+    known: dict[bytes, os.stat_result] = {}
 
     def learn(numbers: range, size: int = 5) -> bool:
         """Whether the file was written."""
         before = path.read_bytes() if path.exists() else b""
-        cache.carry_over()
-        for number in numbers:
-            cache.store(b"%d" % number, status(size=size), DIGEST, 200 * SECOND)
-        cache.save(lazily=True)
+        known.update({b"%d" % number: status(size=size, inode=len(known) + 1) for number in numbers})
+        cache.keep(past_of(known), (len(numbers), len(numbers) * size), lasting=True)
         return path.exists() and path.read_bytes() != before
 
     assert not learn(range(10))
@@ -189,32 +250,24 @@ def test_a_lazy_save_waits_until_it_pays(tmp_path: Path) -> None:
     assert learn(range(31, 2000))
     assert not learn(range(50))
     assert learn(range(50, 100))
-    assert ManifestCache(str(path)).lookup(b"99", status()) == DIGEST
+    again = ManifestCache(str(path)).load()
+    assert again is not None
+    assert again.lookup(b"99", known[b"99"]) == DIGEST
 
 
-def test_what_is_carried_over_stays_known_but_what_is_forgotten_or_has_changed(tmp_path: Path) -> None:
+def test_what_is_gone_is_forgotten(tmp_path: Path, later: None) -> None:
+    (tmp_path / "tree").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "tree" / name).write_bytes(b"1")
+    statuses = {name: (tmp_path / "tree" / name).stat() for name in ("a", "b")}
     cache = ManifestCache(str(tmp_path / "cache"))
-    for path in (b"a", b"b", b"c"):
-        cache.store(path, status(), DIGEST, 200 * SECOND)
-    cache.save()
-    cache.carry_over()
-    cache.forget(b"b")
-    cache.forget(b"never known")
-    assert cache.lookup(b"c", status(size=6)) is None
-    cache.save()
-    again = ManifestCache(cache.path)
-    assert [again.lookup(path, status()) for path in (b"a", b"b", b"c")] == [DIGEST, None, None]
-
-
-def test_what_is_gone_is_forgotten(tmp_path: Path) -> None:
-    cache = ManifestCache(str(tmp_path / "cache"))
-    for path in (b"a", b"b"):
-        cache.store(path, status(), DIGEST, 200 * SECOND)
-    cache.save()
-    cache.lookup(b"a", status())
-    cache.save()
-    assert ManifestCache(cache.path).lookup(b"a", status()) == DIGEST
-    assert ManifestCache(cache.path).lookup(b"b", status()) is None
+    scan(str(tmp_path / "tree"), cache=cache)
+    (tmp_path / "tree/b").unlink()
+    scan(str(tmp_path / "tree"), cache=cache)
+    again = ManifestCache(cache.path).load()
+    assert again is not None
+    assert again.lookup(b"a", statuses["a"]) is not None
+    assert again.lookup(b"b", statuses["b"]) is None
 
 
 @settings(max_examples=200, deadline=None)
@@ -224,19 +277,30 @@ def test_a_damaged_file_is_an_empty_cache(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.unlink(missing_ok=True)
-    cache = ManifestCache(str(path))
-    for name in (b"a", b"b"):
-        cache.store(name, status(), DIGEST, 200 * SECOND)
-    cache.save()
+    saved(path, {name: status() for name in (b"a", b"b")})
     whole = path.read_bytes()
     at = data.draw(st.integers(0, len(whole) - 1))
     flipped = whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :]
     path.write_bytes(data.draw(st.sampled_from([flipped, whole[:at], whole + b"x", b""])))
-    damaged = ManifestCache(str(path))
-    assert damaged.lookup(b"a", status()) is None
-    damaged.store(b"a", status(), DIGEST, 200 * SECOND)
-    damaged.save()
-    assert ManifestCache(str(path)).lookup(b"a", status()) == DIGEST
+    assert ManifestCache(str(path)).load() is None
+    saved(path, {b"a": status()})
+    assert ManifestCache(str(path)).load() is not None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_what_only_looks_undamaged_is_an_empty_cache_too(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "forged"
+    saved(path, {name: status() for name in (b"a", b"b")})
+    start = len(MAGIC) + 16
+    body = path.read_bytes()[start:]
+    at = data.draw(st.integers(32, 120))
+    for forged in (body[:at], body[:at] + data.draw(st.binary(min_size=1, max_size=9)) + body[at + 1 :]):
+        path.write_bytes(MAGIC + xxh3_128_digest(forged) + forged)
+        found = ManifestCache(str(path)).load()
+        assert found is None or len(found.looks.flags) == len(found.manifest) + 1
 
 
 def test_a_cache_that_cannot_be_read_or_written_is_no_error(tmp_path: Path, later: None) -> None:

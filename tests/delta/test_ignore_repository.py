@@ -160,7 +160,7 @@ def test_an_index_that_cannot_be_read_is_an_error_that_says_so(git: Git, root: P
     ):
         index.write_bytes(damaged)
         with pytest.raises(ScanError, match="index") as raised:
-            git.rules(root)
+            git.counted(root)
         assert "\n" not in str(raised.value)
 
 

@@ -23,7 +23,7 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 def test_functions_keep_the_names_they_share_with_modules() -> None:
     code = """
-import codesync.delta.sync, codesync.delta.patch, codesync.delta.signature
+import codesync.delta.syncing, codesync.delta.patch, codesync.delta.signature
 from codesync.delta import patch, signature, sync
 assert callable(patch) and callable(signature) and callable(sync)
 """

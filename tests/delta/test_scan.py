@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from codesync.delta.cache import ManifestCache
 from codesync.delta.errors import ScanError
 from codesync.delta.ignore import Rules
 from codesync.delta.manifest import Entry, Kind, Skipped, scan
+from codesync.delta.manifest.memory import Past
 from codesync.transaction import MAGIC, Root
 from tests.delta.files import without_privileges, write
+
+WhenLookedAt = Callable[[Callable[[], object]], None]
 
 
 def replace(path: Path, make: Callable[[Path], object]) -> Callable[[], None]:
@@ -28,18 +30,22 @@ def replace(path: Path, make: Callable[[Path], object]) -> Callable[[], None]:
     return action
 
 
-class OnLookup(ManifestCache):
+@pytest.fixture
+def when_looked_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Runs something between the moment a file is looked at and the moment it would be opened."""
 
-    def __init__(self, path: str, action: Callable[[], None]) -> None:
-        super().__init__(path)
-        self.action: Callable[[], None] | None = action
+    def prepare(action: Callable[[], object]) -> None:
+        actions = [action]
+        lookup = Past.lookup
 
-    def lookup(self, path: bytes, status: os.stat_result) -> bytes | None:
-        if self.action is not None:
-            self.action()
-            self.action = None
-        return super().lookup(path, status)
+        def disturbed(past: Past, path: bytes, status: os.stat_result) -> bytes | None:
+            if actions:
+                actions.pop()()
+            return lookup(past, path, status)
+
+        monkeypatch.setattr(Past, "lookup", disturbed)
+
+    return prepare
 
 
 def test_every_kind_of_entry_is_found_as_it_is(tmp_path: Path) -> None:
@@ -288,30 +294,36 @@ def test_a_directory_that_becomes_a_file_is_that_file(tmp_path: Path) -> None:
     assert scan(str(tmp_path), progress=change)[b"d"].size == 3
 
 
-def test_a_file_that_vanishes_was_never_there(tmp_path: Path) -> None:
+def test_a_file_that_vanishes_was_never_there(tmp_path: Path, when_looked_at: WhenLookedAt) -> None:
     write(tmp_path / "root/f")
-    cache = OnLookup(str(tmp_path / "cache"), (tmp_path / "root/f").unlink)
-    found = scan(str(tmp_path / "root"), cache=cache)
+    when_looked_at((tmp_path / "root/f").unlink)
+    found = scan(str(tmp_path / "root"))
     assert (found.paths, found.skipped) == ((), ())
 
 
-def test_a_file_that_becomes_a_fifo_does_not_block_the_scan(tmp_path: Path) -> None:
+def test_a_file_that_becomes_a_fifo_does_not_block_the_scan(
+    tmp_path: Path, when_looked_at: WhenLookedAt
+) -> None:
     file = write(tmp_path / "root/f")
-    cache = OnLookup(str(tmp_path / "cache"), replace(file, os.mkfifo))
-    assert scan(str(tmp_path / "root"), cache=cache).skipped == (Skipped(b"f", "fifo"),)
+    when_looked_at(replace(file, os.mkfifo))
+    assert scan(str(tmp_path / "root")).skipped == (Skipped(b"f", "fifo"),)
 
 
-def test_a_file_that_becomes_a_symlink_is_not_read_through(tmp_path: Path) -> None:
+def test_a_file_that_becomes_a_symlink_is_not_read_through(
+    tmp_path: Path, when_looked_at: WhenLookedAt
+) -> None:
     secret = write(tmp_path / "secret")
     file = write(tmp_path / "root/f")
-    cache = OnLookup(str(tmp_path / "cache"), replace(file, lambda path: path.symlink_to(secret)))
-    assert scan(str(tmp_path / "root"), cache=cache)[b"f"].target == os.fsencode(secret)
+    when_looked_at(replace(file, lambda path: path.symlink_to(secret)))
+    assert scan(str(tmp_path / "root"))[b"f"].target == os.fsencode(secret)
 
 
-def test_a_file_that_becomes_a_directory_over_and_over_is_given_up(tmp_path: Path) -> None:
+def test_a_file_that_becomes_a_directory_over_and_over_is_given_up(
+    tmp_path: Path, when_looked_at: WhenLookedAt
+) -> None:
     file = write(tmp_path / "root/f")
-    cache = OnLookup(str(tmp_path / "cache"), replace(file, Path.mkdir))
-    (skipped,) = scan(str(tmp_path / "root"), cache=cache).skipped
+    when_looked_at(replace(file, Path.mkdir))
+    (skipped,) = scan(str(tmp_path / "root")).skipped
     assert skipped.path == b"f"
     assert skipped.reason.startswith("changing")
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from subprocess import CalledProcessError
-from typing import cast
 
 import pytest
 
 from codesync.delta.cache import ManifestCache
 from codesync.delta.errors import ScanError
-from codesync.delta.manifest import Entry, Kind, scan
-from codesync.delta.manifest.memory import Seen
+from codesync.delta.manifest import scan
+from codesync.delta.manifest.looks import Look, Looks
+from codesync.delta.manifest.memory import Past
 from codesync.transaction import MAGIC
 from tests.delta.files import open_to_all, without_privileges, write
 from tests.delta.scanned import Scanned
@@ -46,7 +46,7 @@ def test_only_what_has_changed_is_another_entry(scanned: Scanned, later: None) -
     first = scanned.check()
     write(scanned.root / "a/2", b"other")
     second = scanned.check()
-    assert [path for path in first.paths if second[path] is not first[path]] == [b"a/2"]
+    assert [entry.path for entry, new in zip(first, second, strict=True) if new is not entry] == [b"a/2"]
 
 
 # ------------------------------------------------------------------------------------------- what hides a change
@@ -148,18 +148,17 @@ def test_each_field_of_a_status_counts(field: int) -> None:
             (mode, inode, 1, 1, 0, 0, size, 0, 0, 0), {"st_mtime_ns": mtime, "st_ctime_ns": ctime}
         )
 
-    class Item:
-        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
-            assert not follow_symlinks
-            return status(now)
-
     now = [1, 2, 3, 4, 0o100644]
-    seen = Seen(["ignored", "f"], [True, False], leaves=[False, True])
-    seen.take(Entry(b"f", Kind.FILE, 0o644, 2), status(now))
-    items = cast("list[os.DirEntry[str]]", [None, Item()])
-    assert seen.still(items)
+    looks = Looks.of([Look.of(status([9] * 5)), Look.of(status(now))])
+    assert not looks.differs(1, status(now))
+    assert looks.differs(0, status(now))
     now[field] += 1
-    assert not seen.still(items)
+    assert looks.differs(1, status(now))
+
+
+def test_what_is_not_settled_looks_like_nothing() -> None:
+    status = os.stat_result((0o100644, 0, 1, 1, 0, 0, 0, 0, 0, 0), {"st_mtime_ns": 0, "st_ctime_ns": 0})
+    assert Looks.of([Look.of(status, settled=False)]).differs(0, status)
 
 
 def test_what_was_young_when_it_was_read_is_read_again(
@@ -173,7 +172,8 @@ def test_what_was_young_when_it_was_read_is_read_again(
 
     def noting(name: str, real: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **more: object) -> object:
-            read.append(name)
+            if name == "read" or "dir_fd" in more:  # else it is no link of the tree
+                read.append(name)
             return real(*args, **more)
 
         return call
@@ -274,9 +274,9 @@ def test_a_directory_that_becomes_a_staging_directory_is_left_out(scanned: Scann
 def test_a_directory_that_is_a_file_by_the_time_it_is_opened_is_a_file_and_then_seen_anew(
     scanned: Scanned, later: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(scanned.root / "d/f")
     write(scanned.root / "x/f")
     scanned.check()
+    write(scanned.root / "d/f")
     listing = os.scandir
 
     def disturbed(fd: int) -> object:
@@ -292,6 +292,75 @@ def test_a_directory_that_is_a_file_by_the_time_it_is_opened_is_a_file_and_then_
     scanned.check()
 
 
+def replaced_by_file(path: Path) -> None:
+    path.rename(path.with_name("was"))
+    write(path)
+
+
+def replaced_by_fifo(path: Path) -> None:
+    path.rename(path.with_name("was"))
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("act", "there", "left_out"),
+    [
+        (replaced_by_file, [b"d"], []),
+        (replaced_by_fifo, [], [b"d"]),
+        (lambda path: path.rename(path.with_name("was")), [], []),
+        (lambda path: (path.rename(path.with_name("was")), path.symlink_to("was")), [b"d"], []),
+    ],
+    ids=["a file", "a fifo", "nothing", "a link"],
+)
+@pytest.mark.parametrize("doubted", ["d", "d/f"])
+def test_what_becomes_of_a_directory_after_it_was_doubted_is_seen_and_then_seen_anew(  # noqa: PLR0917
+    scanned: Scanned,
+    later: None,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Path], object],
+    there: list[bytes],
+    left_out: list[bytes],
+    doubted: str,
+) -> None:
+    write(scanned.root / "d/f")
+    write(scanned.root / "x/f")
+    scanned.check()
+    os.utime(scanned.root / doubted, ns=(0, 1))
+    suspects = Past.suspects
+
+    def disturbed(past: Past, root: int) -> list[int]:
+        found = suspects(past, root)
+        act(scanned.root / "d")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Past, "suspects", disturbed)
+        found = scanned.remembering()
+    assert {b"x", b"x/f", *there} <= set(found.paths) <= {b"x", b"x/f", b"was", b"was/f", *there}
+    assert [skipped.path for skipped in found.skipped] == left_out
+    scanned.check()
+
+
+def test_directories_of_a_file_system_that_keeps_no_times_for_them_are_listed_each_time(
+    scanned: Scanned, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(scanned.root / "d/f")
+    scanned.check()
+    suspects = Past.suspects
+
+    def no_directories(past: Past, root: int) -> list[int]:
+        return [row for row in suspects(past, root) if not past.looks.flags[row]]
+
+    monkeypatch.setattr(Past, "suspects", no_directories)
+    write(scanned.root / "d/new")
+    write(scanned.root / "new")
+    for tell in (True, False):
+        monkeypatch.setattr("codesync.delta.manifest.scanner.directories_tell", lambda _, tell=tell: tell)
+        found = scanned.remembering()
+        assert (b"d/new" not in found and b"new" not in found) is tell
+    scanned.check()
+
+
 # ------------------------------------------------------------------------------------------- the cache beside it
 
 
@@ -304,18 +373,20 @@ def test_the_cache_knows_what_the_memory_knows(scanned: Scanned, later: None) ->
     (scanned.root / "e").rename(scanned.root.with_name("e"))
     write(scanned.root / "e", b"a file now")
     scanned.check()
-    scanned.cache.carry_over()
-    scanned.cache.save()
-    again = ManifestCache(scanned.cache.path)
+    past = scanned.cache.load()
+    assert past is not None
+    scanned.cache.keep(past)
+    again = ManifestCache(scanned.cache.path).load()
+    assert again is not None
     known = {name for name in ("d/f", "d/g", "d/h", "e") if in_cache(again, scanned.root, name)}
     assert known == {"d/f", "d/h", "e"}
     write(scanned.root / "d/g")
     assert not in_cache(again, scanned.root, "d/g")
 
 
-def in_cache(cache: ManifestCache, root: Path, name: str) -> bool:
+def in_cache(past: Past, root: Path, name: str) -> bool:
     path = root / name
-    return path.exists() and cache.lookup(os.fsencode(name), path.lstat()) is not None
+    return path.exists() and past.lookup(os.fsencode(name), path.lstat()) is not None
 
 
 # ------------------------------------------------------------------------------------------- anything at all

@@ -14,6 +14,8 @@ from codesync.protocol import (
     Error,
     Failed,
     Failure,
+    FileRanges,
+    GetDetails,
     GetHistory,
     GetLogs,
     GetManifest,
@@ -110,6 +112,7 @@ CRASH = Crash(
     log_tail=("Traceback (most recent call last):", "KeyError: 'shop'"),
 )
 PLAIN_REPLICA = ReplicaState(id="shop-2", tree=OLD)
+ASKED_REPLICA = ReplicaState(id="shop-4", tree=OLD, questions=("get_details",))
 CRASHING_REPLICA = ReplicaState(
     id="shop-3", tree=OLD, launcher="ready", reload="signal:HUP", app={"state": "backoff"}, crash=CRASH
 )
@@ -192,6 +195,7 @@ EXAMPLES: dict[str, Message] = {
     "keep": Keep(push_id="p8"),
     "undo": Undo(push_id="p8", reason="replica shop-2 was not healthy"),
     "state": State(replica=PLAIN_REPLICA),
+    "state-questions": State(replica=ASKED_REPLICA),
     "state-crash": State(replica=CRASHING_REPLICA),
     "staged": Staged(push_id="p8"),
     "tried": Tried(push_id="p8", healthy=False, report=REPORT),
@@ -209,6 +213,17 @@ EXAMPLES: dict[str, Message] = {
     "progress-ide": Progress(push_id="p8", stage="health", done=0, total=0, replica="shop-1"),
     "get_manifest": GetManifest(request=1, tree=OLD),
     "get_signatures": GetSignatures(request=2, tree_id=OLD.tree_id, paths=(b"app.py", b"caf\xe9.txt")),
+    "get_signatures-coarse": GetSignatures(
+        request=6, tree_id=OLD.tree_id, paths=(b"large.bin",), coarse_from=1 << 18
+    ),
+    "get_details": GetDetails(
+        request=7,
+        tree_id=OLD.tree_id,
+        files=(
+            FileRanges(path=b"large.bin", seed=0xFFFFFFFF, ranges=(0, 4096, 1 << 32, 1), orphans=(8192, 512)),
+            FileRanges(path=b"caf\xe9.txt", seed=0, orphans=(0, 600)),
+        ),
+    ),
     "get_history": GetHistory(request=3, replica="shop-1"),
     "get_logs": GetLogs(request=4, replica="shop-1", lines=200),
     "get_logs-follow": GetLogs(request=5, replica="shop-1", lines=0, since_push="p7", follow=True),

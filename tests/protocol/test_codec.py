@@ -15,9 +15,12 @@ from codesync.protocol import (
     MAX_HOOKS,
     MAX_LOG_LINES,
     MAX_MESSAGE,
+    MAX_RANGES,
     Chunk,
     Code,
     Error,
+    FileRanges,
+    GetDetails,
     GetHistory,
     GetLogs,
     Hello,
@@ -60,6 +63,11 @@ HOOK = Hook(run="make", moment="before_start", seconds=5.0)
 
 def rollback(*hooks: Hook) -> Rollback:
     return Rollback(push_id="p", to="", source="me", description="", hooks=hooks)
+
+
+def details(*ranges: int, seed: int = 0, times: int = 1) -> GetDetails:
+    files = (FileRanges(path=b"a", seed=seed, ranges=ranges, orphans=ranges),) * times
+    return GetDetails(request=1, tree_id="ab", files=files)
 
 
 def plain(message: Message) -> Any:
@@ -208,6 +216,11 @@ def test_what_is_too_large_is_neither_sent_nor_taken() -> None:
         GetLogs(request=1, replica="r", lines=MAX_LOG_LINES + 1),
         GetLogs(request=1, replica="r", lines=-1),
         GetHistory(request=1, replica=""),
+        details(1),
+        details(1, -1),
+        details(1, 1, seed=1 << 32),
+        details(*[0, 1] * (MAX_RANGES + 1)),
+        details(*[0, 1] * (MAX_RANGES // 2), times=2),
         rollback(*[HOOK] * (MAX_HOOKS + 1)),
         rollback(replace(HOOK, run="")),
         rollback(replace(HOOK, run="x" * (MAX_COMMAND + 1))),
@@ -226,6 +239,7 @@ def test_what_is_at_its_limit_is_sent() -> None:
     for message in (
         GetLogs(request=1, replica="r", lines=MAX_LOG_LINES),
         rollback(*[replace(HOOK, seconds=MAX_HOOK_SECONDS)] * MAX_HOOKS),
+        details(*[1 << 53, 1 << 53] * (MAX_RANGES // 4), seed=(1 << 32) - 1, times=2),
         rollback(replace(HOOK, run="x" * MAX_COMMAND)),
     ):
         assert decode(encode(message)) == message

@@ -14,6 +14,7 @@ from codesync.protocol import (
     Crash,
     DeploymentState,
     Failure,
+    FileRanges,
     Hook,
     HookReport,
     ReplicaReport,
@@ -68,6 +69,7 @@ def test_every_message_and_every_field_is_documented() -> None:
 def test_every_value_and_every_field_of_it_is_documented() -> None:
     for title, kind in (
         ("Tree", TreeRef),
+        ("File ranges", FileRanges),
         ("Batch ref", BatchRef),
         ("Hook", Hook),
         ("Hook report", HookReport),

@@ -8,11 +8,14 @@ from codesync.protocol import (
     Answer,
     AnswerError,
     EndRequest,
+    FileRanges,
+    GetDetails,
     GetHistory,
     GetLogs,
     GetManifest,
     GetSignatures,
     Message,
+    State,
     Welcome,
 )
 from codesync.proxy.events import Lost
@@ -91,6 +94,50 @@ def test_a_question_to_a_replica_that_connects_anew_ends_with_an_error(world: Wo
     world.run()
     assert isinstance(ide.heard[-1], AnswerError)
     assert ide.heard[-1].code == "replica_lost"
+
+
+# -- a question that not every replica knows --------------------------------------------------------------------------
+
+DETAILS = GetDetails(request=7, tree_id=IMAGE.tree_id, files=(FileRanges(path=b"a", seed=1, ranges=(0, 64)),))
+
+
+def test_details_come_from_a_replica_that_says_it_knows_them(world: World) -> None:
+    old, new, ide = world.sidecar("r1"), world.sidecar("r2"), world.ide()
+    new.say(State(replica=replace(new.state, questions=("get_details",))))
+    heard: list[Message] = []
+    new.hear = heard.append  # type: ignore[method-assign,assignment]
+    ide.say(DETAILS)
+    world.run()
+    assert kinds(old) == [Welcome]
+    assert heard == [replace(DETAILS, request=1)]
+    new.say(Answer(request=1, data=b"x", last=True))
+    world.run()
+    assert ide.heard[-1] == Answer(request=7, data=b"x", last=True)
+
+
+def test_a_replica_that_does_not_know_details_is_never_asked(world: World) -> None:
+    old, ide = world.sidecar(), world.ide()
+    ide.say(DETAILS)
+    world.run()
+    refusal = ide.heard[-1]
+    assert isinstance(refusal, AnswerError)
+    assert (refusal.request, refusal.code) == (7, "no_replica")
+    assert kinds(old) == [Welcome]
+    assert old.connected
+
+
+def test_details_keep_a_client_that_plans_from_being_idle(world: World) -> None:
+    sidecar = world.sidecar()
+    sidecar.say(State(replica=replace(sidecar.state, questions=("get_details",))))
+    sidecar.hear = lambda message: None  # type: ignore[method-assign]
+    ide = world.ide(eager=False)
+    ide.begin("p1", 1)
+    world.wait(59)
+    ide.say(DETAILS)
+    world.wait(30)
+    sidecar.say(Answer(request=1, data=b"x", last=True))
+    world.wait(59)
+    assert isinstance(ide.heard[-1], Answer)
 
 
 # -- questions to one replica ----------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ ENTRIES = st.one_of(
         st.integers(-5, 5),
         st.integers(0, 9),
         st.sampled_from([b"1" * 32, b"2" * 32]),
+        st.just(b""),
     ),
-    st.builds(Entry, NAMES, st.just(Kind.DIRECTORY), st.just(0o755), st.just(0)),
+    st.builds(lambda path: Entry(path, Kind.DIRECTORY, 0o755, 0), NAMES),
     st.builds(lambda path: Entry(path, Kind.SYMLINK, 0o777, 0, target=b"there"), NAMES),
 )
 

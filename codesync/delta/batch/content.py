@@ -18,6 +18,7 @@ from codesync.delta.reading import Readable, read_fully
 from codesync.transaction import Root, TransactionError
 
 if TYPE_CHECKING:
+    from codesync.delta.refine import Refined
     from codesync.delta.signature import Signature
 
 Make = Callable[[Readable], Iterator[Data]]
@@ -34,7 +35,7 @@ class Content:
         root: Root,
         base: Manifest,
         same: Mapping[bytes, bytes],
-        signatures: Mapping[bytes, Signature],
+        signatures: Mapping[bytes, Signature | Refined],
         basis: Callable[[Entry], BinaryIO | None] | None,
     ) -> None:
         """`same`: paths of the base by the digest of their content."""
@@ -73,12 +74,16 @@ class Content:
             return None
         return file
 
-    def _signature(self, old: Entry | None) -> Signature | None:
+    def _signature(self, old: Entry | None) -> Signature | Refined | None:
         sig = self._signatures.get(old.path) if old is not None else None
-        fits = old is not None and sig is not None and old.kind is Kind.FILE and 0 < old.size == sig.length
-        return sig if fits else None
+        if old is None or sig is None:
+            return None
+        from codesync.delta.signature import Signature
 
-    def _delta(self, put: Put, entry: Entry, against: Signature | BinaryIO) -> Iterator[Record]:
+        length = (sig if isinstance(sig, Signature) else sig.signature).length
+        return sig if old.kind is Kind.FILE and 0 < old.size == length else None
+
+    def _delta(self, put: Put, entry: Entry, against: Signature | Refined | BinaryIO) -> Iterator[Record]:
         """A delta, or the file as it is where that is smaller."""
         from codesync.delta.match import delta
 

@@ -44,6 +44,7 @@ from codesync.delta.manifest import Entry, Kind, Manifest, difference
 from codesync.transaction import Root
 
 if TYPE_CHECKING:
+    from codesync.delta.refine import Refined
     from codesync.delta.signature import Signature
 
 
@@ -70,7 +71,7 @@ def write_batch(
     target: Manifest,
     *,
     push_id: str = "",
-    signatures: Mapping[bytes, Signature] | None = None,
+    signatures: Mapping[bytes, Signature | Refined] | None = None,
     sources: Mapping[bytes, bytes] | None = None,
     basis: Callable[[Entry], BinaryIO | None] | None = None,
     tracked: TrackedChange | None = None,

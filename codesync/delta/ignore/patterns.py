@@ -108,12 +108,21 @@ class _Regex:
 
 
 class Patterns:
-    """All lines of one ignore file. `anchored`: some of them ask for the path, not only for its last component."""
+    """All lines of one ignore file, its `text`. They are arranged when somebody asks about a name for the first time."""
 
-    def __init__(self, patterns: list[Pattern], *, fold: bool) -> None:
-        self.patterns = patterns
+    def __init__(self, text: bytes, *, fold: bool) -> None:
+        self.text = text
         self.fold = fold
-        self.anchored = any(pattern.anchored for pattern in patterns)
+
+    @cached_property
+    def patterns(self) -> list[Pattern]:
+        """The lines, in order."""
+        return parse(self.text)
+
+    @cached_property
+    def anchored(self) -> bool:
+        """Whether some of them ask for the path, not only for its last component."""
+        return any(pattern.anchored for pattern in self.patterns)
 
     @cached_property
     def _for_files(self) -> _Table:
@@ -132,7 +141,7 @@ class Patterns:
 @lru_cache(maxsize=256)
 def compile_patterns(text: bytes, *, fold: bool = False) -> Patterns:
     """Read and arrange an ignore file. The same text is arranged once. `fold`: core.ignorecase."""
-    return Patterns(parse(text), fold=fold)
+    return Patterns(text, fold=fold)
 
 
 def _is_extension(glob: bytes) -> bool:

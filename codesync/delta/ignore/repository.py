@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from codesync.delta.errors import ScanError
 from codesync.delta.ignore.config import expand, is_true, read_config
 from codesync.delta.ignore.files import open_directory, read
-from codesync.delta.ignore.index import Index, merge, read_index
 from codesync.delta.ignore.patterns import Patterns, compile_patterns
+from codesync.delta.ignore.tracked import Question, Tracked, read_tracked
 
 
 class Places(NamedTuple):
@@ -29,41 +26,12 @@ class Places(NamedTuple):
     system: str = "/etc/gitconfig"
 
 
-class _Question(NamedTuple):
-    """The bytes of an index, and what shall be made of them."""
-
-    content: bytes | None
-    hash_length: int
-    fold: bool
-    below: bytes
-    within: bytes
-
-
-@dataclass(frozen=True)
-class Tracked:
-    """What an index holds; paths are relative to the directory that was asked about, with `fold` in lower case."""
-
-    files: frozenset[bytes] = frozenset()
-    submodules: frozenset[bytes] = frozenset()
-    ordered: tuple[bytes, ...] = ()  # both, sorted
-    # of an index in two parts None: it is always taken apart anew
-    question: _Question | None = field(default=None, repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class Repository:
+class Repository(NamedTuple):
     """`excludes`: the lines of info/exclude and of core.excludesFile, the stronger first. `fold`: core.ignorecase."""
 
     excludes: tuple[Patterns, ...] = ()
     fold: bool = False
     tracked: Tracked = Tracked()
-
-    def holds(self, directory: bytes) -> bool:
-        """Whether git tracks anything below `directory`, given as the paths in here are."""
-        start = directory + b"/"
-        ordered = self.tracked.ordered
-        at = bisect_left(ordered, start)
-        return at < len(ordered) and ordered[at].startswith(start)
 
 
 def open_repository(
@@ -72,10 +40,11 @@ def open_repository(
     """Read the repository whose work tree the open directory `top` is; None where its `.git` is no repository.
 
     Paths of the index that begin with `below` are meant, without it, and with `within` before them instead. `known`
-    is what it was when it was read before: an index with the very same bytes is not taken apart again.
+    is what it was when it was read before: an index with the very same bytes is not taken apart again, and any other
+    one not before somebody asks.
 
     Raises:
-        ScanError: the index is damaged, or a file of rules cannot be read.
+        ScanError: the index is split and damaged, or a file of rules cannot be read.
     """
     with _git_directories(top) as found:
         if found is None:
@@ -85,11 +54,10 @@ def open_repository(
         fold = is_true(settings.get("core.ignorecase"))
         excludes = [read("info/exclude", common), _global_excludes(settings, places, top)]
         hash_length = 32 if settings.get("extensions.objectformat", "").lower() == "sha256" else 20
-        question = _Question(read("index", own), hash_length, fold, below, within)
         return Repository(
             tuple(compile_patterns(text, fold=fold) for text in excludes if text),
             fold,
-            known.tracked if known and known.tracked.question == question else _tracked(own, question),
+            read_tracked(own, Question(hash_length, fold, below, within), known.tracked if known else None),
         )
 
 
@@ -149,31 +117,3 @@ def _settings(own: int, common: int, places: Places) -> dict[str, str]:
 def _global_excludes(settings: dict[str, str], places: Places, top: int) -> bytes | None:
     name = settings.get("core.excludesfile", os.path.join(places.config_home, "git", "ignore"))
     return read(expand(name, places.home), top, personal=True) if name else None
-
-
-def _tracked(own: int, question: _Question) -> Tracked:
-    """Take the index apart."""
-    if question.content is None:
-        return Tracked()
-    index = read_index(question.content, question.hash_length)
-    entries = index.entries if index.link is None else _whole(own, index, index.link.shared, question)
-    below, within, cut = question.below, question.within, len(question.below)
-    inside = [(within + path[cut:], link) for path, link in entries if path.startswith(below)]
-    if question.fold:
-        inside = sorted((path.lower(), link) for path, link in inside)
-    return Tracked(
-        frozenset(path for path, link in inside if not link),
-        frozenset(path for path, link in inside if link),
-        tuple(path for path, _ in inside),
-        question if index.link is None else None,
-    )
-
-
-def _whole(own: int, index: Index, name: str, question: _Question) -> list[tuple[bytes, bool]]:
-    """All entries of a split index."""
-    shared = read(f"sharedindex.{name}", own)
-    if shared is None:
-        raise ScanError(
-            "git's index is split and its shared part is missing; try `git update-index --no-split-index`"
-        )
-    return merge(read_index(shared, question.hash_length), index)

@@ -12,29 +12,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from typing import NamedTuple
+
+from xxhash import xxh3_128_digest
 
 from codesync.delta.errors import ScanError
 from codesync.delta.ignore.files import open_directory, read
 from codesync.delta.ignore.patterns import Patterns, compile_patterns
 from codesync.delta.ignore.repository import Places, Repository, git_file, is_repository, open_repository
+from codesync.delta.ignore.verdict import Verdict
 
 _OWN_FILE = ".codesyncignore"
 
 
-class Verdict(IntEnum):
-    """What becomes of a path. TRACKED_ONLY: a directory that is ignored but for what git tracks below it."""
-
-    IGNORED = 0
-    COUNTS = 1
-    TRACKED_ONLY = 2
-
-
-@dataclass(frozen=True)
-class _Lines:
+class _Lines(NamedTuple):
     """An ignore file in its place: asked about `path`, relative to the root, it is told `lead + path[cut:]`."""
 
     patterns: Patterns
@@ -42,24 +35,44 @@ class _Lines:
     cut: int = 0
 
 
-@dataclass(frozen=True)
 class Level:
-    """The rules for the names in one directory. `Rules.above` gives the first by `enter`ing the root.
+    """The rules for the names in one directory. `Rules.above` gives the first by `enter`ing the root. Immutable."""
 
-    Levels that are equal say the same of the same path.
-    """
+    def __init__(
+        self,
+        places: Places,
+        repository: Repository,
+        lines: tuple[_Lines, ...] = (),
+        *,
+        tracked_only: bool = False,
+        own: Patterns | None = None,
+    ) -> None:
+        """`lines`: git's, the strongest first. `own`: those of .codesyncignore."""
+        self.places = places
+        self.repository = repository
+        self.lines = lines
+        self.tracked_only = tracked_only
+        self.own = own
+        self._identity = b""
 
-    places: Places
-    repository: Repository
-    lines: tuple[_Lines, ...] = ()  # git's, the strongest first
-    tracked_only: bool = False
-    own: Patterns | None = None  # those of .codesyncignore
+    def identity(self, indexes: Mapping[bytes, bytes]) -> bytes:
+        """16 bytes; levels that have the same say the same of the same path.
 
-    @property
-    def certain(self) -> frozenset[bytes]:
-        """Files that count whatever `verdict` would look at; a shortcut for the many."""
-        plain = self.own is None and not self.repository.fold
-        return self.repository.tracked.files if plain else frozenset()
+        `indexes`: names of what git tracks, by their sources, as `Tracked` has both; whatever is found there need not
+        be read. Raises ScanError: git's index is damaged.
+        """
+        if not self._identity:
+            tracked = self.repository.tracked
+            parts = [
+                b"%d %d" % (self.repository.fold, self.tracked_only),
+                indexes.get(tracked.source) or tracked.name,
+                b"" if self.own is None else b"!" + self.own.text,
+            ]
+            for patterns, lead, cut in self.lines:
+                parts += (patterns.text, lead, b"%d" % cut)
+            whole = b"".join(b"%d\n%b" % (len(part), part) for part in parts)
+            self._identity = xxh3_128_digest(whole)
+        return self._identity
 
     def verdict(self, path: bytes, name: bytes, is_directory: bool) -> Verdict:
         """What becomes of `path` (relative to the root, its last component `name`) in a directory of this level."""
@@ -69,12 +82,14 @@ class Level:
         said = self.own.verdict(name, path, is_directory) if self.own is not None else None
         if said:
             return Verdict.IGNORED
-        listed = path.lower() if repository.fold else path
-        if listed in (repository.tracked.submodules if is_directory else repository.tracked.files):
-            return Verdict.COUNTS
         if not self.tracked_only and (said is False or not self._git_ignores(path, name, is_directory)):
             return Verdict.COUNTS
-        return Verdict.TRACKED_ONLY if is_directory and repository.holds(listed) else Verdict.IGNORED
+        # what git tracks counts all the same; it is asked last, since reading an index takes long
+        tracked = repository.tracked
+        listed = path.lower() if repository.fold else path
+        if listed in (tracked.submodules if is_directory else tracked.files):
+            return Verdict.COUNTS
+        return Verdict.TRACKED_ONLY if is_directory and tracked.below(listed) else Verdict.IGNORED
 
     def _git_ignores(self, path: bytes, name: bytes, is_directory: bool) -> bool:
         for lines in self.lines:
@@ -96,33 +111,43 @@ class Level:
     ) -> Level:
         """Return the level of the directory at `path`, open as `directory`; `names`: what it holds, if known.
 
-        `known` is what it was before: if it still is, that one is returned.
+        `known` is what it was before; what has not changed of a repository is taken from there.
 
         Raises:
             ScanError: a file of rules cannot be read.
         """
         level = self
         if verdict is Verdict.TRACKED_ONLY:
-            level = self if self.tracked_only else replace(self, tracked_only=True)
+            level = self if self.tracked_only else self._but(tracked_only=True)
         else:
             if path and (names is None or ".git" in names):
                 level = self._nested(path, directory, known)
             if names is None or ".gitignore" in names:
                 level = level._with_gitignore(directory, len(path) + 1 if path else 0)  # noqa: SLF001 - the same class
-        return known if known is not None and level is not known and level == known else level
+        return level
+
+    def _but(self, *, lines: tuple[_Lines, ...] | None = None, tracked_only: bool | None = None) -> Level:
+        """A level like this one, but for what is given."""
+        return Level(
+            self.places,
+            self.repository,
+            self.lines if lines is None else lines,
+            tracked_only=self.tracked_only if tracked_only is None else tracked_only,
+            own=self.own,
+        )
 
     def _with_gitignore(self, directory: int, cut: int) -> Level:
         text = _gitignore(directory)
         if not text:
             return self
-        return replace(
-            self, lines=(_Lines(compile_patterns(text, fold=self.repository.fold), cut=cut), *self.lines)
+        return self._but(
+            lines=(_Lines(compile_patterns(text, fold=self.repository.fold), cut=cut), *self.lines)
         )
 
     def _nested(self, path: bytes, directory: int, known: Level | None) -> Level:
         """A repository has its own rules. Nothing changes if `.git` is none, or the outer one tracks files in here."""
         within = path + b"/"
-        if self.repository.holds(path.lower() if self.repository.fold else path):
+        if self.repository.tracked.below(path.lower() if self.repository.fold else path):
             return self
         before = known.repository if known is not None else None
         repository = open_repository(directory, self.places, within=within, known=before)
@@ -141,6 +166,8 @@ class Rules:
         self.places = places
         self.above = Level(places, Repository())
         self.levels: dict[bytes, Level | None] = {}  # of directories seen so far; None: ignored
+        self.before: Mapping[bytes, Level | None] = {}  # the same in the rules before these
+        self._scanned: Container[bytes] = ()
 
     @classmethod
     def for_root(
@@ -173,7 +200,10 @@ class Rules:
                 f"cannot read the ignore rules of {real}: {error.strerror}; check the path"
             ) from error
         own = compile_patterns(text, fold=above.repository.fold) if text else None
-        rules.above = replace(above, own=own)
+        rules.above = Level(
+            above.places, above.repository, above.lines, tracked_only=above.tracked_only, own=own
+        )
+        rules.before = known.levels if known is not None else {}
         return rules
 
     def ignored(self, path: bytes, is_directory: bool) -> bool:
@@ -184,6 +214,9 @@ class Rules:
 
     def _level(self, directory: bytes) -> Level | None:
         """The level of a directory that a scan has entered, or else as it is on the disk now."""
+        if directory in self._scanned:
+            while directory not in self.levels:
+                directory = directory[: max(0, directory.rfind(b"/"))]
         if directory in self.levels:
             return self.levels[directory]
         level: Level | None = self.above
@@ -209,6 +242,10 @@ class Rules:
     def entered(self, path: bytes, level: Level) -> None:
         """A scan has been in the directory at `path` and found that level."""
         self.levels[path] = level
+
+    def scanned(self, directories: Container[bytes]) -> None:
+        """A scan is over: of `directories`, those it has not `entered` have the level of the one they are in."""
+        self._scanned = directories
 
     @contextmanager
     def opened(self, path: bytes) -> Iterator[int | None]:

@@ -142,7 +142,10 @@ class _Gap:
         for piece in pieces:
             reach = piece.offset + 2 * piece.size + max(*piece.shifts, self._shift, piece.high)
             while self._start + len(self._data) < min(reach, self._end):
-                yield from self._read(next(literals))
+                literal = next(literals, None)
+                if literal is None:  # the target is not the one that the gaps were found in
+                    break
+                yield from self._read(literal)
             place = self._place(piece)
             if place is not None:
                 yield from self._literal(place)
