@@ -164,6 +164,7 @@ def choose(samples: list[bytes], block_size: int) -> tuple[Delimiter, ...]:
     sample has a use for. Deterministic: the same samples give the same delimiters.
     """
     chosen: list[Delimiter] = []
+    samples = list(filter(None, samples))
     while len(samples) > 1 and len(chosen) < MAX_DELIMITERS:
         delimiter = _best(samples, block_size)
         if delimiter is None:

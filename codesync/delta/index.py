@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from itertools import compress
 from typing import TYPE_CHECKING
 
 from codesync.delta.anchors import VALUE_BITS, VALUE_MASK
 from codesync.delta.checksum import strong
+from codesync.delta.runs import LONG
 
 if TYPE_CHECKING:
     from codesync.delta.signature import Signature
 
 NOWHERE = -1
 _FOLLOWED_AT_ONCE = 64
+_LARGEST_CONSTANT = 1 << 17  # bytes of a block
 _SHARING = 8  # blocks with one anchor value that are compared; a signature made here has four at most
 
 Buffer = memoryview
@@ -34,6 +37,7 @@ class Index:
         self._mask = (1 << 8 * sig.strong.itemsize) - 1
         self.anchors, self._sharing = self._by_anchor(sig)
         self.weak, self.by_strong = self._by_sums(sig)
+        self._often = self._repeated(sig)
         self.constants = self._constants()
         self.unanchored = sum(
             not anchored and number in self.by_strong
@@ -70,16 +74,22 @@ class Index:
 
     def _constants(self) -> dict[int, int]:
         """Byte → the block that is nothing but this byte. They have no anchor, so they are not looked for among others."""
-        sums = [self.sum_of(bytes([byte]) * self.size) for byte in range(256)] if self.by_strong else []
-        found = {byte: self.by_strong[number] for byte, number in enumerate(sums) if number in self.by_strong}
-        self._constant_sums = frozenset(sums[byte] for byte in found)
-        for number in self._constant_sums:
-            del self.by_strong[number]
-        return found
+        if not self.by_strong or not LONG <= self.size <= _LARGEST_CONSTANT:
+            return {}
+        sums = [self.sum_of(bytes([byte]) * self.size) for byte in range(256)]
+        return {
+            byte: self.by_strong.pop(number) for byte, number in enumerate(sums) if number in self.by_strong
+        }
 
-    def is_constant(self, block: int) -> bool:
-        """Whether the block is nothing but one byte."""
-        return self._strong[block] in self._constant_sums
+    def _repeated(self, sig: Signature) -> frozenset[int]:
+        """Strong sums that several blocks without an anchor have."""
+        strongs = [number for number, anchored in zip(sig.strong, sig.anchored, strict=True) if not anchored]
+        counts = Counter(strongs) if len(set(strongs)) < len(strongs) else Counter()
+        return frozenset(number for number, count in counts.items() if count > 1)
+
+    def stands_anywhere(self, block: int) -> bool:
+        """Whether the block may be found at a place for no other reason than that there are many like it."""
+        return self._strong[block] in self._often
 
     def sharing(self, value: int) -> list[tuple[int, int]]:
         """All that have the anchor `value`: offset of the anchor in the block, and block."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from codesync.delta.refine import Refined
 
 _FALSE_ANCHORS = 4096  # comparisons that may come to nothing at first …
+_FALSE_BYTES = 4096  # what is compared costs one for each, and one for so many bytes
 _FALSE_SHARE = 128  # … and one more for so many bytes of the target
 _SAME_TEXT = 4  # places that are tried where the text of an anchor stands again and again
 _STEP = 1 << 17  # bytes that are searched at once, at most
@@ -101,6 +102,7 @@ class _Search:
         delimiters = index.delimiters if index.anchors else ()
         self._patterns = [(delimiter.pattern(), delimiter.span - 1) for delimiter in delimiters]
         self._span = max((delimiter.span for delimiter in delimiters), default=1)
+        self._tail = 0  # bytes of the short last block, if that is what has matched last
         self._floor = 0  # the earliest place of a block
         self._step = 0  # bytes that are searched at once: the more, the longer nothing has matched
         self._false = _FALSE_ANCHORS
@@ -129,10 +131,11 @@ class _Search:
         while self._at - self._start > MAX_LITERAL:
             yield from self._flushed()
             yield self._literal(self._start + MAX_LITERAL)
-        kept = self._size - self._start
-        self._view[:kept] = self._view[self._start : self._size]
-        self._at -= self._start
-        self._start = 0
+        first = min(self._start, self._at)
+        kept = self._size - first
+        self._view[:kept] = self._view[first : self._size]
+        self._at -= first
+        self._start -= first
         self._size = kept + self._fill(self._view[kept:])
         self._false += (self._size - kept) // _FALSE_SHARE
         self._ended = self._size < len(self._data)
@@ -154,14 +157,17 @@ class _Search:
         index, at, block = self._index, self._at, self._block
         count = index.follow(self._view, at, self._size, block)
         length = count * index.size
+        tail = 0
         if block + count == index.count and index.is_tail(self._view, at + length, self._size):
-            length += index.tail
-        return length
+            tail = index.tail
+        if length or tail:
+            self._tail = tail
+        return length + tail
 
     def _is_edited(self) -> bool:
-        """Does the block after the expected one stand where it should? A constant one proves nothing."""
+        """Does the block after the expected one stand where it should? One that stands in many places proves nothing."""
         index, block = self._index, self._block + 1
-        if block >= index.count or index.is_constant(block):
+        if block >= index.count or index.stands_anywhere(block):
             return False
         return index.stands(self._view, self._at + index.size, block)
 
@@ -191,20 +197,28 @@ class _Search:
     def _find(self) -> None:
         """Set `at` and `block` to the next place where some block stands, or `at` to where none has been found yet."""
         size = self._index.size
+        # a whole block is worth more than the short last one, which may stand where it begins
+        self._at = max(0, self._at - max(0, self._tail - 1))
+        self._tail = 0
         self._step = min(max(size // 4 + 1, 2 * self._step), max(size, _STEP))
         # a block that overlaps what has been copied last is worth more than the end of that, if it reaches beyond `at`
         copied = self._copy.length - 1 if self._copy else 0
         self._floor = max(0, self._start - copied, self._at - size + 1)
         stop = min(self._at + self._step, self._size - size + 1)
-        found = self._find_anchor(stop) if self._patterns else None
+        # blocks that end with the target have their anchors behind `stop`
+        last = self._size if self._ended and stop + size > self._size else stop
+        found = self._find_anchor(last) if self._patterns else None
         if self._has_runs:
-            found = _first(found, self._find_run(stop))
+            found = _first(found, self._find_run(last))
         if not self._rolling.is_idle:
             found = _first(
                 found, self._rolling.find(self._data, self._view, self._at, found[0] if found else stop)
             )
         if found is None:
-            self._at, self._block = stop, self._index.count  # nothing is expected
+            self._at, self._block = (
+                stop,
+                self._index.count + 1,
+            )  # nothing is expected, not even the last block
         else:
             self._at, self._block = found
             self._step = 0
@@ -212,43 +226,42 @@ class _Search:
     def _find_anchor(self, stop: int) -> _Found | None:
         """The first place where an anchor from `at` to `stop` has its block around it."""
         data, anchors, best = self._data, self._index.anchors, None
-        if self._ended and stop + self._index.size > self._size:
-            stop = self._size  # blocks that end with the target have their anchors behind `stop`
         for pattern, beyond in self._patterns:
-            at = self._at - 1
-            for text in pattern.findall(data, self._at, min(stop + beyond, self._size)):
+            at, end = self._at - 1, min(stop + beyond, self._size)
+            for text in pattern.findall(data, self._at, end):
                 value = hash32(text) & VALUE_MASK
                 if value in anchors:
                     at = data.index(text, at + 1)
-                    if (found := self._placed(text, value, at, pattern, beyond)) is not None:
-                        best = _first(best, found)
-                        break
+                    if best is not None and at > best[0]:
+                        break  # what is found from here on is farther, or overlaps what is better
+                    best = _first(best, self._placed(text, value, at, end, pattern))
         return best
 
-    def _placed(
-        self, text: bytes, value: int, at: int, pattern: Pattern[bytes], beyond: int
-    ) -> _Found | None:
-        """Where a block stands that has the anchor `text`, found somewhere from `at` on, and which."""
+    def _placed(self, text: bytes, value: int, at: int, end: int, pattern: Pattern[bytes]) -> _Found | None:
+        """Where a block stands that has the anchor `text`, found somewhere from `at` on before `end`, and which."""
+        beyond = len(text) - 1
         for _ in range(_SAME_TEXT):
             if (found := self._compared(at, value)) is not None:
                 return found
             # where it is not isolated it is no anchor: that stands farther on
             first = pattern.search(self._data, max(self._at, at - beyond), at + beyond + 1)
-            if first is None or first.start() == at or (at := self._data.find(text, at + 1)) < 0:
+            if first is None or first.start() == at or (at := self._data.find(text, at + 1, end)) < 0:
                 break
         return None
 
     def _find_run(self, stop: int) -> _Found | None:
         """The first place where a run of equal bytes from `at` to `stop` is a block, or has one around its edge."""
         index, best, first = self._index, None, self._floor
-        for run in runs(self._data, self._at, stop, first, self._size):
+        # where a run ends farther on is asked when the search has come nearer
+        last = min(stop + index.size + EDGE, self._size)
+        for run in runs(self._data, self._at, stop, first, last):
             if best is not None and run.start >= best[0]:
                 break
             constant = index.constants.get(self._data[run.start])
             if constant is not None and run.stop - run.start >= index.size:
                 best = _first(best, (run.start, constant))
             for edge in edges(run) if index.has_edges else ():
-                if first <= edge - EDGE and edge + EDGE <= self._size:
+                if first <= edge - EDGE and edge + EDGE <= last:
                     value = edge_value(self._view, edge)
                     if value in index.anchors:
                         best = _first(best, self._compared(edge, value))
@@ -262,7 +275,7 @@ class _Search:
             if self._floor <= place <= self._size - size:
                 if index.stands(self._view, place, block):
                     return place, block
-                self._false -= 1
+                self._false -= 1 + size // _FALSE_BYTES
         return None
 
     # --- the end ---------------------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ def runs(data: bytearray | bytes, at: int, stop: int, first: int, last: int) -> 
 
     They may go on behind `stop`; only `data[first:last]` is looked at.
     """
-    heads = data[at:stop:CELL]
-    tails = data[at + CELL - 1 : min(stop + CELL - 1, last) : CELL]
+    heads = data[at : stop + CELL - 1 : CELL]
+    tails = data[at + CELL - 1 : last : CELL]
     done = at
     for number in [cell for cell, (head, tail) in enumerate(zip(heads, tails, strict=False)) if head == tail]:
         place = at + number * CELL
@@ -39,6 +39,8 @@ def runs(data: bytearray | bytes, at: int, stop: int, first: int, last: int) -> 
         byte = data[place : place + 1]
         earliest = max(first, done, place - CELL)
         start = earliest + len(bytes(data[earliest:place]).rstrip(byte))
+        if start >= stop:
+            break
         done = _end(data, place + CELL, last, byte)
         yield Run(start, done, start > earliest, done < last)
 

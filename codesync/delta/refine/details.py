@@ -13,7 +13,7 @@ from codesync.delta.checksum import strong
 from codesync.delta.errors import SignatureError
 from codesync.delta.ops import MAX_LITERAL
 from codesync.delta.reading import RandomAccess, random_access
-from codesync.delta.refine.gaps import Range
+from codesync.delta.refine.gaps import MOST_TIMES, Range
 from codesync.delta.signature import Signature, default_block_size, signature_of
 
 MAGIC = b"csdetl\r\n"
@@ -81,12 +81,14 @@ def piece_size(length: int) -> int:
 def details(basis: bytes | BinaryIO, ranges: Iterable[Range], *, seed: int = 0) -> Details:
     """What `delta` must know of these ranges of a basis, which is bytes or a seekable binary file.
 
-    What lies behind its end has no checksums. SignatureError: these are no ranges.
+    SignatureError: they are not within it, or they are, taken together, more than twice as long as it is.
     """
     access = random_access(basis)
     asked = list(ranges)
-    if len(asked) > MAX_RANGES or any(offset < 0 or length < 0 for offset, length, _ in asked):
-        raise SignatureError("these are no ranges of a basis")
+    if len(asked) > MAX_RANGES or sum(length for _, length, _ in asked) > MOST_TIMES * access.size:
+        raise SignatureError("more is asked about than the basis has; make a new signature")
+    if any(offset < 0 or length < 0 or offset + length > access.size for offset, length, _ in asked):
+        raise SignatureError("what is asked about is not within the basis; make a new signature")
     sums = tuple(_sums(access, wanted, seed) for wanted in asked if not wanted.orphan)
     joined = Joined(access, [wanted for wanted in asked if wanted.orphan])
     size = max(_SMALLEST_BLOCK, default_block_size(joined.size) // _FINER)

@@ -11,6 +11,7 @@ from codesync.delta.ops import Copy, Literal
 from codesync.delta.reading import Readable
 from codesync.delta.signature import Signature, default_block_size
 
+MOST_TIMES = 2  # that any byte of the basis may be asked about, on the average
 _COARSER = 4
 _WORTH = 512  # bytes that a gap or an orphan must have to be asked about
 _WORTH_SEARCHING = 4096  # bytes of the target, in all, that orphans are looked for in
@@ -49,20 +50,22 @@ def gaps(sig: Signature, target: bytes | Readable) -> Gaps:
     found: list[Gap] = []
     used: list[tuple[int, int]] = []
     at = start = before = unplaced = 0
+    left = (MOST_TIMES - 1) * sig.length  # bytes of the basis that gaps may ask about; orphans come once
     for op in chain(search(sig, target), [Copy(sig.length, 0)]):
         if isinstance(op, Literal):
             at += len(op.data)
             continue
         size, between = at - start, Range(before, op.offset - before)
-        if size >= _WORTH and 0 < between.length <= 2 * size:
+        if size >= _WORTH and 0 < between.length <= min(2 * size, left):
             found.append(Gap(start, size, between))
             used.append((before, op.offset))
+            left -= between.length
         elif size >= _WORTH:
             unplaced += size
         at += op.length
         start, before = at, op.offset + op.length
         used.append((op.offset, before))
-    if not any(length for _, length in used):  # nothing in common
+    if not any(start < stop for start, stop in used):  # nothing in common
         return Gaps((), ())
     return Gaps(tuple(found), tuple(_unused(used, sig.length)) if unplaced >= _WORTH_SEARCHING else ())
 

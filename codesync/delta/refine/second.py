@@ -56,7 +56,7 @@ class _Orphans:
     def __init__(self, known: Refined) -> None:
         sig = known.details.orphans
         self._map = OrphanMap(known.gaps.orphans)
-        if sig is not None and sig.length != self._map.size:
+        if sig is not None and not sig.length == self._map.size > 0:
             raise SignatureError("the details of the basis are for other gaps")
         self._index = Index(sig) if sig is not None else None
 
