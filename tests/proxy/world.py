@@ -24,6 +24,7 @@ from codesync.protocol import (
     Kept,
     Message,
     Outcome,
+    Progress,
     ReplicaState,
     Side,
     Stage,
@@ -78,6 +79,7 @@ class World:
         self._staged: dict[str, set[str]] = {}
         self._keeping: set[str] = set()
         self._undoing: dict[tuple[str, str], float] = {}
+        self._waiting: set[tuple[int, str]] = set()  # connections that have been told to wait for their turn
         self._next = 1
         self._pumping = False
         self.may_fault = True
@@ -298,8 +300,13 @@ class World:
             if end.name in self._staged.get(message.push_id, set()):
                 self._staged[message.push_id].discard(end.name)
                 self._undoing[message.push_id, end.name] = self.now
+        elif isinstance(message, Progress):
+            waits = {(connection, message.push_id)}
+            self._waiting = self._waiting | waits if message.stage == "wait" else self._waiting - waits
         elif isinstance(message, Error) and message.code == Code.CANCELLED:
-            self._check_cancelled(message.push_id)
+            # who has only waited, for another one's push of the same id, has nothing undone
+            if (connection, message.push_id) not in self._waiting:
+                self._check_cancelled(message.push_id)
         elif isinstance(message, Keep) and message.push_id not in self._keeping:
             self._keeping.add(message.push_id)
             unsure = {
