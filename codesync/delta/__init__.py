@@ -1,7 +1,7 @@
 """The delta engine, a library: bytes, files and trees. It knows no socket, no asyncio, no environment.
 
     sig = signature(basis)                    what must be known of a basis
-    ops = delta(sig, target)                  Copy and Literal operations
+    ops = delta(sig, target)                  Copy and Literal operations; against the basis itself Windows too
     patch(basis, ops, out)                    basis + delta → target
     man = scan(root, rules=…, cache=…)        a tree's Manifest
     write_batch(out, root, base, target)      what leads from one tree to another, as a stream
@@ -16,7 +16,7 @@ something public.
 from typing import TYPE_CHECKING, Any
 
 from codesync.delta.match import delta
-from codesync.delta.ops import Copy, Literal, Op
+from codesync.delta.ops import Copy, Literal, Op, Window
 from codesync.delta.patch import Delta, DeltaReader, patch, write_delta
 from codesync.delta.signature import Signature, signature
 
@@ -59,6 +59,17 @@ if TYPE_CHECKING:
         tracked_id,
         tree_id,
     )
+    from codesync.delta.refine import (
+        Details,
+        Gap,
+        Gaps,
+        Range,
+        Refined,
+        coarse_block_size,
+        details,
+        gaps,
+        ranges,
+    )
     from codesync.delta.syncing import SyncResult, sync
 
 __all__ = [
@@ -71,8 +82,11 @@ __all__ = [
     "Delta",
     "DeltaError",
     "DeltaReader",
+    "Details",
     "Difference",
     "Entry",
+    "Gap",
+    "Gaps",
     "Kind",
     "LimitExceeded",
     "Limits",
@@ -82,6 +96,8 @@ __all__ = [
     "ManifestError",
     "Op",
     "PatchError",
+    "Range",
+    "Refined",
     "Rules",
     "ScanError",
     "ScanMemory",
@@ -92,11 +108,16 @@ __all__ = [
     "SyncResult",
     "TrackedChange",
     "UnpackedBatch",
+    "Window",
     "apply_batch",
+    "coarse_block_size",
     "delta",
+    "details",
     "difference",
+    "gaps",
     "inspect_batch",
     "patch",
+    "ranges",
     "read_batch",
     "scan",
     "signature",
@@ -141,6 +162,15 @@ _LATER = {
     "scan": "manifest",
     "tracked_id": "manifest",
     "tree_id": "manifest",
+    "Details": "refine",
+    "Gap": "refine",
+    "Gaps": "refine",
+    "Range": "refine",
+    "Refined": "refine",
+    "coarse_block_size": "refine",
+    "details": "refine",
+    "gaps": "refine",
+    "ranges": "refine",
     "SyncResult": "syncing",
     "sync": "syncing",
 }

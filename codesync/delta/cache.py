@@ -75,7 +75,7 @@ def _is_otherwise(saved: Past, past: Past) -> bool:
     return (
         saved.manifest.paths != past.manifest.paths
         or saved.indexes != past.indexes
-        or saved.special() != past.special()
+        or saved.special != past.special
     )
 
 

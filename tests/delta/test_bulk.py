@@ -52,7 +52,7 @@ def ask(
     def asked(looks: Looks, root: Path) -> list[int]:
         descriptor = os.open(root, os.O_RDONLY)
         try:
-            return sorted(bulk.differing(looks, groups(root), descriptor))
+            return sorted(bulk.asking(looks).differing(groups(root), descriptor))
         finally:
             os.close(descriptor)
 
@@ -87,6 +87,21 @@ def test_what_has_gone_or_cannot_be_reached_is_doubted(root: Path, ask: Ask) -> 
     assert ask(looks, root) == [2, *range(7, 608)]
 
 
+def test_what_was_said_the_last_time_is_not_said_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "_FEW", 0)
+    monkeypatch.setattr(bulk, "_AT_ONCE", 1024)  # each in its own place
+    asking = bulk.asking(looks_of(root))
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        assert asking.differing(groups(root), descriptor) == []
+        (root / "odd \udcff").unlink()
+        (root / "many/599").unlink()
+        assert asking.differing(groups(root), descriptor) == [6, 606, 607]  # and the directory
+        assert asking.differing(groups(root), descriptor) == [6, 606, 607]
+    finally:
+        os.close(descriptor)
+
+
 def test_without_statx_they_are_asked_for_one_by_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ctypes
 
@@ -97,7 +112,7 @@ def test_without_statx_they_are_asked_for_one_by_one(root: Path, monkeypatch: py
     try:
         for library in (object(), type("Refusing", (), {"statx": staticmethod(lambda *_: -1)})()):
             monkeypatch.setattr(ctypes, "CDLL", lambda _, library=library: library)
-            assert bulk.differing(looks, groups(root), descriptor) == [1]
+            assert bulk.asking(looks).differing(groups(root), descriptor) == [1]
     finally:
         os.close(descriptor)
 
@@ -116,7 +131,7 @@ def test_the_faster_way_is_taken_where_it_is_said_to_be(root: Path, monkeypatch:
     monkeypatch.setattr(os, "stat", noting)
     descriptor = os.open(root, os.O_RDONLY)
     try:
-        bulk.differing(looks, groups(root), descriptor)
+        bulk.asking(looks).differing(groups(root), descriptor)
     finally:
         os.close(descriptor)
     assert (not asked) is (sys.platform == "linux" and sys.byteorder == "little")

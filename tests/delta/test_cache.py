@@ -115,7 +115,8 @@ def test_a_digest_counts_only_for_the_very_same_file(tmp_path: Path, other: os.s
         assert past is not None
         assert past.lookup(b"f", status()) == DIGEST
         assert past.lookup(b"f", other) is None
-        assert past.lookup(b"g", status()) is None
+        assert past.lookup(b"g", status()) == DIGEST  # it has been moved there
+        assert past.lookup(b"g", other) is None
 
 
 # ------------------------------------------------------------------------------------------------ racy entries
@@ -229,6 +230,20 @@ def test_the_file_is_not_rewritten_for_the_content_of_a_few_files(tmp_path: Path
     assert path.read_bytes() == first
     touch(17)
     assert path.read_bytes() != first
+
+
+def test_a_tree_that_was_young_is_remembered_as_an_old_one_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree/d").mkdir(parents=True)
+    path = str(tmp_path / "cache")
+    now = time.time_ns
+    for age in (0, 10):
+        monkeypatch.setattr(time, "time_ns", lambda age=age: now() + age * SECOND)
+        scan(str(tmp_path / "tree"), cache=ManifestCache(path))
+        past = ManifestCache(path).load()
+        assert past is not None
+        assert bool(past.special) is not bool(age)
 
 
 def test_who_scans_often_writes_only_when_it_pays(tmp_path: Path) -> None:

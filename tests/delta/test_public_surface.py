@@ -4,10 +4,11 @@ import sys
 import codesync.delta
 
 SURFACE = """
-BatchError BatchHeader BatchInfo BatchReader BatchSummary Copy Delta DeltaError DeltaReader Difference Entry Kind
-LimitExceeded Limits Literal Manifest ManifestCache ManifestError Op PatchError Rules ScanError ScanMemory
-Signature SignatureError Skipped SourceChanged SyncResult TrackedChange UnpackedBatch apply_batch delta difference inspect_batch patch read_batch
-scan signature sync tracked_id tree_id unpack_batch write_batch write_delta
+BatchError BatchHeader BatchInfo BatchReader BatchSummary Copy Delta DeltaError DeltaReader Details Difference
+Entry Gap Gaps Kind LimitExceeded Limits Literal Manifest ManifestCache ManifestError Op PatchError Range
+Refined Rules ScanError ScanMemory Signature SignatureError Skipped SourceChanged SyncResult TrackedChange
+UnpackedBatch Window apply_batch coarse_block_size delta details difference gaps inspect_batch patch ranges
+read_batch scan signature sync tracked_id tree_id unpack_batch write_batch write_delta
 """
 
 

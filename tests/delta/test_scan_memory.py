@@ -49,6 +49,25 @@ def test_only_what_has_changed_is_another_entry(scanned: Scanned, later: None) -
     assert [entry.path for entry, new in zip(first, second, strict=True) if new is not entry] == [b"a/2"]
 
 
+def test_files_in_a_directory_that_was_renamed_are_not_read_again(
+    scanned: Scanned, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(scanned.root / "d/e/f", b"one")
+    write(scanned.root / "d/g", b"two")
+    (scanned.root / "d/link").symlink_to("g")
+    first = scanned.check()
+    (scanned.root / "d").rename(scanned.root / "new")
+    write(scanned.root / "d/g", b"six")
+    scanned.check()
+    (scanned.root / "new").rename(scanned.root / "newer")
+    with monkeypatch.context() as patch:
+        no_reading(patch)
+        found = scanned.remembering()
+    assert found[b"newer/e/f"].digest == first[b"d/e/f"].digest
+    assert found[b"newer/g"].digest == first[b"d/g"].digest != found[b"d/g"].digest
+    scanned.check()
+
+
 # ------------------------------------------------------------------------------------------- what hides a change
 
 

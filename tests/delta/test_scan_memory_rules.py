@@ -63,6 +63,17 @@ def test_what_git_has_beside_gitignore_files_holds_at_once(scanned: Scanned, lat
     assert b"sub/y.txt" not in scanned.check()
 
 
+def test_ignoring_case_holds_at_once(scanned: Scanned, later: None) -> None:
+    git = scanned.git
+    git.init(scanned.root)
+    write(scanned.root / ".gitignore", b"*.LOG\n")
+    write(scanned.root / "d/x.log")
+    git(scanned.root, "config", "core.ignorecase", "false")
+    assert b"d/x.log" in scanned.check()
+    git(scanned.root, "config", "core.ignorecase", "true")
+    assert b"d/x.log" not in scanned.check()
+
+
 def test_an_index_that_is_written_anew_with_the_same_paths_costs_no_other_entry(
     scanned: Scanned, later: None
 ) -> None:

@@ -157,9 +157,7 @@ class _Changes:
 
     def same(self) -> dict[bytes, bytes]:
         """Where the base has content that is to be put: paths by digest, of several the first."""
-        wanted = {entry.digest for entry in self._puts if entry.size}
-        entries = reversed(self._base.entries) if wanted else ()
-        return {entry.digest: entry.path for entry in entries if entry.digest in wanted}
+        return self._base.first_with({entry.digest for entry in self._puts if entry.size})
 
     def records(self, content: Content, sources: Mapping[bytes, bytes]) -> Iterator[Record]:
         """Deletes from the last to the first, moves, then what stands, each file with its data."""

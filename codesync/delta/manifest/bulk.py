@@ -26,46 +26,50 @@ _PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os
 Group = tuple[bytes, Sequence[bytes]]  # a directory, and what to ask for from there, row by row
 
 
-def differing(looks: Looks, groups: Iterable[Group], root: int) -> list[int]:
-    """Rows that do not look as they did. `groups` go through all rows; their directories lie in the open one, `root`."""
-    asking = _Asking.of(looks, root)
-    row = 0
-    for directory, names in groups:
-        try:
-            descriptor = os.open(directory, _PASS, dir_fd=root) if directory else root
-        except OSError:
-            asking.give_up(row, len(names))
-        else:
+def asking(looks: Looks) -> Asking:
+    """The faster way, where there is one."""
+    if sys.platform == "linux" and sys.byteorder == "little":
+        if len(looks.flags) > _FEW or "ctypes" in sys.modules:
             try:
-                asking.ask(descriptor, row, names)
-            finally:
-                if directory:
-                    os.close(descriptor)
-        row += len(names)
-    return asking.finish()
+                return _AskingAtOnce(looks)
+            except (
+                ImportError,
+                AttributeError,
+                OSError,
+            ):  # no ctypes, no statx, or a sandbox that forbids it
+                pass
+    return Asking(looks)
 
 
-class _Asking:
-    """One by one."""
+class Asking:
+    """One by one. Not for two threads."""
 
     def __init__(self, looks: Looks) -> None:
         self.looks = looks
-        self.rows: list[int] = []
+        self.rows: list[int] = []  # that differ
 
-    @staticmethod
-    def of(looks: Looks, root: int) -> _Asking:
-        """The faster way, where it works."""
-        if sys.platform == "linux" and sys.byteorder == "little":
-            if len(looks.flags) > _FEW or "ctypes" in sys.modules:
+    def start(self) -> None:
+        """Nothing has been asked for."""
+        self.rows = []
+
+    def differing(self, groups: Iterable[Group], root: int) -> list[int]:
+        """Rows that do not look as they did. `groups` go through all rows, from directories in the open one, `root`."""
+        self.start()
+        row = 0
+        for directory, names in groups:
+            try:
+                descriptor = os.open(directory, _PASS, dir_fd=root) if directory else root
+            except OSError:
+                self.give_up(row, len(names))
+            else:
                 try:
-                    return _AskingAtOnce(looks, root)
-                except (
-                    ImportError,
-                    AttributeError,
-                    OSError,
-                ):  # no ctypes, no statx, or a sandbox that forbids it
-                    pass
-        return _Asking(looks)
+                    self.ask(descriptor, row, names)
+                finally:
+                    if directory:
+                        os.close(descriptor)
+            row += len(names)
+        self.finish()
+        return self.rows
 
     def give_up(self, row: int, count: int) -> None:
         """Nobody can be asked about so many rows: looking into them says more."""
@@ -81,15 +85,14 @@ class _Asking:
         except OSError:
             return True
 
-    def finish(self) -> list[int]:
-        """All rows that differ."""
-        return self.rows
+    def finish(self) -> None:
+        """All have been asked for."""
 
 
-class _AskingAtOnce(_Asking):
+class _AskingAtOnce(Asking):
     """Through statx. The buffer holds what was said about the rows from `_first` on, `_count` of them, not yet compared."""
 
-    def __init__(self, looks: Looks, root: int) -> None:
+    def __init__(self, looks: Looks) -> None:
         import ctypes
 
         super().__init__(looks)
@@ -100,9 +103,13 @@ class _AskingAtOnce(_Asking):
         words = memoryview(buffer).cast("Q")
         self._fields = [words[word :: _STATUS // 8] for word in _WORDS]
         self._columns = [memoryview(column) for column in looks[:STATUS]]
-        self._first = self._count = 0
-        if any(self._codes(root, [b"."], self._slots)):
+        self.start()
+        if any(self._codes(-100, [b"/"], self._slots)):
             raise OSError
+
+    def start(self) -> None:
+        super().start()
+        self._first = self._count = 0
 
     def _codes(self, directory: int, names: Sequence[bytes], slots: Sequence[Any]) -> Iterator[int]:
         """Ask into the slots, one after the other; 0 is success."""
@@ -138,6 +145,6 @@ class _AskingAtOnce(_Asking):
             ]
         self._first, self._count = first + count, 0
 
-    def finish(self) -> list[int]:
+    def finish(self) -> None:
         self._compare()
-        return sorted({*self.rows})
+        self.rows = sorted({*self.rows})

@@ -97,10 +97,10 @@ class Columns(NamedTuple):
             b"x" if mode & 0o100 and kind == FILE else _LETTERS[kind]
             for kind, mode in zip(self.kinds, self.modes, strict=True)
         ]
-        tails = [
-            digest if kind == FILE else next(targets) if kind == SYMLINK else b""
-            for kind, digest in zip(self.kinds, cut(self.digests, DIGEST), strict=True)
-        ]
+        tails = cut(self.digests, DIGEST)
+        for row, kind in enumerate(self.kinds):
+            if kind != FILE:
+                tails[row] = next(targets) if kind == SYMLINK else b""
         return id_of_columns(letters, self.paths, tails)
 
     def row(self, path: bytes) -> int:

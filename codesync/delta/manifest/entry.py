@@ -20,7 +20,8 @@ MAX_PATH = 64 * 1024  # bytes; a symlink's target is held to it too
 MAX_NUMBER = 2**63 - 1  # of nanoseconds or bytes
 _TREE_PREFIX = b"codesync tree 1\n"
 _TRACKED_PREFIX = b"codesync tracked 1\n"
-_AT_ONCE = 256
+_AT_ONCE = 4096  # entries, so that what is made of them is not as large as a tree
+_CUT = 256  # pieces
 _NO_NAMES = frozenset((b"", b".", b".."))
 
 by_path = itemgetter(0)
@@ -69,10 +70,14 @@ def tree_id(entries: Iterable[Entry]) -> str:
     return id_of_columns(letters, [row.path for row in rows], tails)
 
 
-def id_of_columns(letters: Iterable[bytes], paths: Sequence[bytes], tails: Iterable[bytes]) -> str:
+def id_of_columns(letters: Sequence[bytes], paths: Sequence[bytes], tails: Sequence[bytes]) -> str:
     """The tree_id of entries in path order, given as columns: letters, paths, and what follows the path."""
-    columns = zip(letters, _lengths(paths), paths, tails, strict=True)
-    return hashlib.sha256(_TREE_PREFIX + b"".join(chain.from_iterable(columns))).hexdigest()
+    digest = hashlib.sha256(_TREE_PREFIX)
+    for start in range(0, len(paths), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        columns = zip(letters[some], _lengths(paths[some]), paths[some], tails[some], strict=True)
+        digest.update(b"".join(chain.from_iterable(columns)))
+    return digest.hexdigest()
 
 
 def target_tail(target: bytes) -> bytes:
@@ -86,7 +91,7 @@ def _lengths(paths: Sequence[bytes]) -> list[bytes]:
 
 def cut(data: bytes, width: int) -> list[bytes]:
     """Pieces of one width, of data that has nothing left over. Faster than slicing for each of them."""
-    many = struct.Struct(f"{width}s" * _AT_ONCE)
+    many = struct.Struct(f"{width}s" * _CUT)
     whole = len(data) - len(data) % many.size
     pieces = [piece for at in range(0, whole, many.size) for piece in many.unpack_from(data, at)]
     return pieces + [data[at : at + width] for at in range(whole, len(data), width)]

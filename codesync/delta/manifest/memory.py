@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from codesync.delta.manifest.bulk import Group, differing
+from codesync.delta.manifest.bulk import Asking, Group, asking
 from codesync.delta.manifest.columns import DIGEST, DIRECTORY, FILE, edit
 from codesync.delta.manifest.looks import PLAIN, STATUS, Look, Looks
 from codesync.delta.manifest.paths import families
@@ -60,13 +60,19 @@ class Past:
         """Row of a path, -1 where it was not."""
         return self.manifest.row(path) if path else len(self.manifest)
 
+    @cached_property
     def special(self) -> list[int]:
         """Rows of the directories that are to be looked into although they look the same."""
         return [row for row, flags in enumerate(self.looks.flags) if flags > PLAIN]
 
     def lookup(self, path: bytes, status: os.stat_result) -> bytes | None:
-        """Return the digest of the file at `path`, if its lstat still vouches for it."""
+        """Return the digest of the file at `path`, if its lstat still vouches for it.
+
+        A file that was not at that path may have been at another: its directory has been renamed, say.
+        """
         row = self.row(path)
+        if row < 0:
+            row = self._by_inode.get(status.st_ino, -1)
         if row < 0 or self.manifest.columns.kinds[row] != FILE:
             return None
         known, now = self.looks.row(row), Look.of(status)
@@ -74,6 +80,10 @@ class Past:
         if not known.access or known[1:STATUS] != now[1:STATUS]:
             return None
         return self.manifest.columns.digests[DIGEST * row : DIGEST * (row + 1)]
+
+    @cached_property
+    def _by_inode(self) -> dict[int, int]:
+        return dict(zip(self.looks.inodes, range(len(self.manifest)), strict=False))
 
     def suspects(self, root: int) -> list[int]:
         """Rows of what does not look as it did, seen from the open directory `root`.
@@ -83,7 +93,11 @@ class Past:
         """
         last = len(self.manifest)
         changed = [last] if self.looks.differs(last, os.fstat(root)) else []
-        return differing(self.looks, self._groups, root) + changed
+        return self._asking.differing(self._groups, root) + changed
+
+    @cached_property
+    def _asking(self) -> Asking:
+        return asking(self.looks)
 
     @cached_property
     def _groups(self) -> list[Group]:

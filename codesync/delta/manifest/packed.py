@@ -145,10 +145,13 @@ def split(body: bytes, *, check: bool = True) -> Packed:
 def _check_numbers(columns: Columns) -> None:
     """Every field but the paths is within its range and fits its kind."""
     kinds, sizes, digests = columns.kinds, columns.sizes, columns.digests
-    if kinds.translate(None, b"fdl") or max(columns.modes, default=0) > 0o777:
+    # the upper bytes alone tell whether a mode is above 0777, a size below 0
+    if kinds.translate(None, b"fdl") or number_bytes(columns.modes)[1::2].translate(None, b"\0\1"):
         raise ValueError("kinds or modes")
-    if min(sizes, default=0) < 0 or any(not 0 < len(target) <= MAX_PATH for target in columns.targets):
-        raise ValueError("sizes or targets")
+    if number_bytes(sizes)[7::8].translate(None, bytes(range(128))):
+        raise ValueError("sizes")
+    if any(not 0 < len(target) <= MAX_PATH for target in columns.targets):
+        raise ValueError("targets")
     for other in re.finditer(rb"[^f]+", kinds):
         start, stop = other.span()
         if any(sizes[start:stop]) or digests[DIGEST * start : DIGEST * stop].strip(b"\0"):

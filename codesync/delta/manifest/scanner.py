@@ -142,7 +142,7 @@ class _Scan:
                 self._doubt(past.path(row))
             else:
                 leaves.append(past.path(row))
-        for row in past.special():
+        for row in past.special:
             heappush(self.queue, past.path(row))
             if past.looks.flags[row] & YOUNG:
                 self._doubt(past.path(row))

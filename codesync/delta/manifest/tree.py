@@ -11,15 +11,13 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codesync.delta.errors import ManifestError
 from codesync.delta.manifest.columns import DIGEST, DIRECTORY, NO_DIGEST, Columns, edit, splice
 from codesync.delta.manifest.entry import Entry, Kind, Skipped, by_path, check_entry, check_skipped, cut
+from codesync.delta.manifest.packed import Packed, complete, pack, unpack
 from codesync.delta.manifest.paths import below_none, parent_of
-
-if TYPE_CHECKING:
-    from codesync.delta.manifest.packed import Packed
 
 _FEW = 64  # questions for one path that are answered by a search, before a table of all paths pays
 
@@ -92,8 +90,6 @@ class Manifest:
         """All entries, field by field. ManifestError: those of `from_bytes` cannot be a tree's."""
         if self._packed is None:
             return Columns.of(self.entries)
-        from codesync.delta.manifest.packed import complete
-
         return complete(self._packed)
 
     @property
@@ -211,8 +207,6 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Pack for a wire or a file; `skipped` travels too."""
-        from codesync.delta.manifest.packed import pack
-
         return pack(self.columns, self.skipped)
 
     @classmethod
@@ -225,8 +219,6 @@ class Manifest:
         Raises:
             ManifestError: not a manifest of this version, damaged, beyond a limit, or no possible tree.
         """
-        from codesync.delta.manifest.packed import unpack
-
         packed = unpack(data)
         made = cls._empty(packed.skipped)
         made._packed = packed  # noqa: SLF001 - the same class
