@@ -12,7 +12,6 @@ from typing import NamedTuple
 CELL = 128
 LONG = 2 * CELL - 1
 _STRIDE = 1 << 16
-_CONSTANT = [bytes([byte]) * CELL for byte in range(256)]
 
 
 class Run(NamedTuple):
@@ -34,9 +33,9 @@ def runs(data: bytearray | bytes, at: int, stop: int, first: int, last: int) -> 
     done = at
     for number in [cell for cell, (head, tail) in enumerate(zip(heads, tails, strict=False)) if head == tail]:
         place = at + number * CELL
-        if place < done or data[place : place + CELL] != _CONSTANT[data[place]]:
-            continue
         byte = data[place : place + 1]
+        if place < done or data[place : place + CELL] != byte * CELL:
+            continue
         earliest = max(first, done, place - CELL)
         start = earliest + len(bytes(data[earliest:place]).rstrip(byte))
         if start >= stop:
