@@ -37,8 +37,12 @@ class Index:
         self._mask = (1 << 8 * sig.strong.itemsize) - 1
         self.anchors, self._sharing = self._by_anchor(sig)
         self.weak, self.by_strong = self._by_sums(sig)
-        self._often = self._repeated(sig)
-        self.constants = self._constants()
+        constants = self._of_one_byte()
+        self._often = frozenset(constants).union(self._repeated(sig))
+        # byte → block; where runs are looked for, these need not be looked for among others
+        self.constants = {
+            byte: self.by_strong.pop(number) for number, byte in constants.items() if self.size >= LONG
+        }
         self.unanchored = sum(
             not anchored and number in self.by_strong
             for anchored, number in zip(sig.anchored, sig.strong, strict=True)
@@ -72,20 +76,18 @@ class Index:
         weak = frozenset(map(sig.marks.__getitem__, numbers))
         return weak, {sig.strong[number]: number for number in reversed(numbers)}
 
-    def _constants(self) -> dict[int, int]:
-        """Byte → the block that is nothing but this byte. They have no anchor, so they are not looked for among others."""
-        if not self.by_strong or not LONG <= self.size <= _LARGEST_CONSTANT:
+    def _of_one_byte(self) -> dict[int, int]:
+        """Strong sum → byte, of blocks that are nothing but this byte."""
+        if not self.by_strong or self.size > _LARGEST_CONSTANT:
             return {}
-        sums = [self.sum_of(bytes([byte]) * self.size) for byte in range(256)]
-        return {
-            byte: self.by_strong.pop(number) for byte, number in enumerate(sums) if number in self.by_strong
-        }
+        sums = {self.sum_of(bytes([byte]) * self.size): byte for byte in range(256)}
+        return {number: byte for number, byte in sums.items() if number in self.by_strong}
 
-    def _repeated(self, sig: Signature) -> frozenset[int]:
+    def _repeated(self, sig: Signature) -> set[int]:
         """Strong sums that several blocks without an anchor have."""
         strongs = [number for number, anchored in zip(sig.strong, sig.anchored, strict=True) if not anchored]
         counts = Counter(strongs) if len(set(strongs)) < len(strongs) else Counter()
-        return frozenset(number for number, count in counts.items() if count > 1)
+        return {number for number, count in counts.items() if count > 1}
 
     def stands_anywhere(self, block: int) -> bool:
         """Whether the block may be found at a place for no other reason than that there are many like it."""

@@ -117,11 +117,8 @@ class _Search:
                 yield from self._copied(length)
             elif self._size - self._at < size:
                 break
-            elif self._size - self._at >= 2 * size and self._is_edited():
-                self._at += size
-                self._block += 1
             else:
-                self._find()
+                self._find(edited=self._size - self._at >= 2 * size and self._is_edited())
         yield from self._end()
 
     # --- the buffer ------------------------------------------------------------------------------------------
@@ -194,8 +191,11 @@ class _Search:
 
     # --- the search ------------------------------------------------------------------------------------------
 
-    def _find(self) -> None:
-        """Set `at` and `block` to the next place where some block stands, or `at` to where none has been found yet."""
+    def _find(self, *, edited: bool) -> None:
+        """Set `at` and `block` to the next place where some block stands, or `at` to where none has been found yet.
+
+        With `edited` that is, at the latest, the block behind the one that was expected, in its place.
+        """
         size = self._index.size
         # a whole block is worth more than the short last one, which may stand where it begins
         self._at = max(0, self._at - max(0, self._tail - 1))
@@ -204,7 +204,7 @@ class _Search:
         # a block that overlaps what has been copied last is worth more than the end of that, if it reaches beyond `at`
         copied = self._copy.length - 1 if self._copy else 0
         self._floor = max(0, self._start - copied, self._at - size + 1)
-        stop = min(self._at + self._step, self._size - size + 1)
+        stop = self._at + size if edited else min(self._at + self._step, self._size - size + 1)
         # blocks that end with the target have their anchors behind `stop`
         last = self._size if self._ended and stop + size > self._size else stop
         found = self._find_anchor(last) if self._patterns else None

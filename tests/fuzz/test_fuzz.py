@@ -1,0 +1,33 @@
+"""A little fuzzing with every run of the tests; `make fuzz` is for more. What was ever found is tried again."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.damage import damaged
+from tests.fuzz.targets import TARGETS
+
+CRASHES = Path(__file__).parent / "crashes"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_examples_are_such_as_are_read(name: str) -> None:
+    target = TARGETS[name]
+    target.read(target.examples()[0])
+    for example in target.examples():
+        target.run(example)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_damage_is_told_by_an_error_of_the_engine(name: str, data: st.DataObject) -> None:
+    target = TARGETS[name]
+    target.run(data.draw(damaged(target.examples())))
+
+
+def test_what_was_found_once_stays_mended() -> None:
+    for crash in sorted(CRASHES.glob("*.bin")):
+        TARGETS[crash.name.partition("-")[0]].run(crash.read_bytes())
