@@ -1,11 +1,11 @@
 """Anchors: places in a block that show in any target that holds the block, wherever it has moved to.
 
-A delimiter is a short needle, with a byte behind it that is no greater than a limit, chosen from samples so that it
-occurs about a dozen times a block. An anchor is the first delimiter of a block that is isolated: no other one begins in
-the `SPAN` bytes before it. Its value is a hash of the delimiter and what follows it, `SPAN` bytes for the shortest
-needle. Whoever goes through a target from anywhere before such a block, and jumps over the `span` bytes of every
-delimiter met, cannot jump over the anchor: so no occurrence of a block that has an anchor is missed. Regular expressions do
-this at the speed of memory; that is all the reason for anchors.
+A delimiter is a short needle, with a byte of a certain range behind it, chosen from samples so that it occurs about a dozen
+times a block. An anchor is the first delimiter of a block that is isolated: no other one begins in the span before it,
+which is as long as what an anchor's value is a hash of: the delimiter and the 48 bytes behind it. Whoever goes through a target
+from anywhere before such a block, and jumps over the span of every delimiter met, cannot jump over the anchor: so wherever
+a block stands its anchor is met. (How many comparisons that may lead to is bounded: `match`.) Regular expressions do
+this at the speed of memory; that is all the reason for anchors. The edge of a long run of equal bytes is an anchor too.
 
 This file knows bytes only: no files, no signatures.
 """
@@ -92,10 +92,10 @@ def edge_value(data: bytearray | bytes | memoryview, edge: int) -> int:
 class Finder:
     """Finds each block's anchor; of several those whose value few earlier blocks have."""
 
-    def __init__(self, delimiters: Sequence[Delimiter], *, edges: bool = True) -> None:
+    def __init__(self, delimiters: Sequence[Delimiter], *, edges: bool = True, shared: int = _SHARED) -> None:
         self._searches = [(delimiter.pattern().search, delimiter.span) for delimiter in delimiters]
         self._seen: dict[int, int] = {}
-        self._edges = edges
+        self._edges, self._shared = edges, shared
         self.uses_edges = False
 
     def mark(self, data: bytearray | bytes, size: int, blocks: Sequence[int]) -> dict[int, int]:
@@ -119,7 +119,7 @@ class Finder:
             for edge in edges(run):
                 if start <= edge - EDGE <= stop - 2 * EDGE and edge - start < _REACH:
                     value = edge_value(data, edge)
-                    if self._seen.get(value, 0) < _SHARED:
+                    if self._seen.get(value, 0) < self._shared:
                         self._seen[value] = self._seen.get(value, 0) + 1
                         return (edge - start) << VALUE_BITS | value
         return NO_ANCHOR
@@ -129,6 +129,7 @@ class Finder:
     ) -> list[int]:
         """Mark those blocks that have an anchor by this delimiter, and return the others."""
         data, size, blocks = of
+        shared = self._shared
         seen, reach, left = self._seen, min(size, _REACH - 1 + span), []
         for block in blocks:
             start = block * size
@@ -139,7 +140,7 @@ class Finder:
                 if at >= free:
                     value = hash32(found[0]) & VALUE_MASK
                     sharing = seen.get(value, 0)
-                    if sharing < _SHARED:
+                    if sharing < shared:
                         seen[value] = sharing + 1
                         marks[block] = (at - start) << VALUE_BITS | value
                         break
@@ -160,8 +161,7 @@ class _Blocks(NamedTuple):
 def choose(samples: list[bytes], block_size: int) -> tuple[Delimiter, ...]:
     """At most four delimiters, each the best for the samples that those before it leave without an anchor.
 
-    The best one gives most samples an anchor, and most anchors a value of their own. None is chosen that hardly any
-    sample has a use for. Deterministic: the same samples give the same delimiters.
+    The best one gives most samples an anchor of their own. None is chosen that hardly any sample has a use for. Deterministic: the same samples give the same delimiters.
     """
     chosen: list[Delimiter] = []
     samples = list(filter(None, samples))
@@ -170,8 +170,7 @@ def choose(samples: list[bytes], block_size: int) -> tuple[Delimiter, ...]:
         if delimiter is None:
             break
         chosen.append(delimiter)
-        search = delimiter.pattern().search
-        samples = [sample for sample in samples if search(sample) is None]
+        samples = _unmarked(delimiter, samples)
     return tuple(chosen)
 
 
@@ -180,7 +179,7 @@ def _best(samples: list[bytes], block_size: int) -> Delimiter | None:
     wanted = len(data) * _DENSITY // min(block_size, _REACH) + 1
     best, score = None, _OF_USE
     for delimiter in dict.fromkeys(_candidates(data, wanted)):
-        worth = _worth(delimiter, samples)
+        worth = 1 - len(_unmarked(delimiter, samples)) / len(samples)
         if worth > score:
             best, score = delimiter, worth
             if score >= _ENOUGH:
@@ -188,14 +187,10 @@ def _best(samples: list[bytes], block_size: int) -> Delimiter | None:
     return best
 
 
-def _worth(delimiter: Delimiter, samples: list[bytes]) -> float:
-    """The share of the samples that have an anchor, times the share of all values that differ from those before."""
-    finder, find = Finder([delimiter], edges=False), delimiter.pattern().findall
-    values = [value for sample in samples for value in find(sample)]
-    if not values:
-        return 0.0
-    covered = sum(bool(finder.mark(sample, len(sample), (0,))) for sample in samples)
-    return covered / len(samples) * len(set(values)) / len(values)
+def _unmarked(delimiter: Delimiter, samples: list[bytes]) -> list[bytes]:
+    """The samples without an anchor that no sample before them has."""
+    finder = Finder([delimiter], edges=False, shared=1)
+    return [sample for sample in samples if not finder.mark(sample, len(sample), (0,))]
 
 
 def _candidates(data: bytes, wanted: int) -> Iterator[Delimiter]:

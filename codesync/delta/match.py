@@ -1,18 +1,19 @@
 """The search: which stretches of a target stand in the basis too, told from the basis's signature alone.
 
 The target is read once, front to back, into one buffer that is used again and again. Where a block has matched, its
-successor is tried next, many at once, at the speed of the strong checksum. Where that fails, the block after the one
-that was expected is tried (an edit in its place), and then anchors are looked for (`anchors`): the delimiters of a
-stretch and what follows them are found by one regular expression, hashed by one pass, and dismissed by one comparison
-of sets; only where a value is known is a block compared. Blocks without an anchor are looked for by `rolling`.
+successors are tried next, many at once, at the speed of the strong checksum. Where that fails, anchors are looked for
+(`anchors`, `runs`): the delimiters of a stretch and what follows them are found by a regular expression, and only where the
+hash of one is known is a block compared. Blocks without an anchor are looked for by `rolling`. Where nothing else is found
+before it, the block behind the one that was expected is tried in its place: what was expected has been edited.
 
 A match is never false by way of an anchor or a weak checksum: both only say where to compute the strong one, over the
-whole block. That has 32 bits (64 for huge files), is asked at some hundred thousand places at most for 100 MB, and
-whoever puts a target together checks it as a whole; a signature with another `seed` then gives another delta.
+whole block. That has 32 bits (64 for huge files). It is asked at some thousand places where it does not match, and there it
+must differ from one block, or, where a weak checksum has matched, from all that have no anchor. Whoever puts a target
+together checks it as a whole; a signature with another `seed` then gives another delta.
 
-The work is bounded: anchors are searched for once in every byte; the comparisons that come to nothing have an allowance,
-and so has the rolling. What they miss goes as a literal: never wrong, only longer. This file knows neither the basis's
-content nor how a delta travels.
+The work is bounded: each delimiter, of four at most, is searched for once in every byte, and again in less than a stretch behind
+each match; the comparisons that come to nothing have an allowance, and so has the rolling. What they miss goes as a literal:
+never wrong, only longer. This file knows neither the basis's content nor how a delta travels.
 """
 
 from __future__ import annotations

@@ -52,6 +52,12 @@ class Rolling:
         `data`, and `view` of it, must go on for a block behind `stop`. As far as the allowance goes.
         """
         size = self._size
+        if (
+            at < stop
+            and (block := self._index.by_strong.get(self._index.sum_of(view[at : at + size]), NOWHERE))
+            != NOWHERE
+        ):
+            return at, block  # where a match has ended another one often begins: that costs no allowance
         self._allowance += round((stop - at) / self._share)
         while at < stop and (self._allowance > 0 or self._is_main):
             if self._allowance > 0:

@@ -155,12 +155,14 @@ def _array(code: str, data: bytes) -> array[int]:
 
 
 def default_block_size(length: int) -> int:
-    """Bytes per block for a basis of `length` bytes: the power of two nearest to rsync's square root of the length.
+    """Bytes per block for a basis of `length` bytes: the greatest 2ⁿ or 3·2ⁿ not above rsync's square root of the length.
 
-    At least 512 bytes and at most 128 KiB. Powers of two, so that what moves by pages or by whole blocks stays aligned.
+    At least 512 bytes and at most 128 KiB. Never above rsync's, so that an edit costs no more than there; such numbers, so
+    that what moves by pages or by whole blocks mostly stays aligned.
     """
-    root = isqrt(2 * length)  # the power of two not above √2·√length is the nearest to √length in ratio
-    return max(_SMALLEST_BLOCK, min(1 << max(0, root.bit_length() - 1), _LARGEST_BLOCK))
+    root = max(_SMALLEST_BLOCK, min(isqrt(length), _LARGEST_BLOCK))
+    half = 1 << root.bit_length() - 2
+    return half * (root // half)
 
 
 def signature(basis: bytes | BinaryIO, block_size: int | None = None, *, seed: int = 0) -> Signature:

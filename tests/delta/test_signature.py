@@ -22,15 +22,17 @@ GOLDEN = Path(__file__).parents[1] / "golden"
     [
         (0, 512),
         (1 << 18, 512),
-        ((1 << 19) - 1, 512),
-        (1 << 19, 1024),
-        (1_000_000, 1024),
+        (768 * 768 - 1, 512),
+        (768 * 768, 768),
+        (1_000_000, 768),
+        (1 << 20, 1024),
+        (50_000_000, 6144),
         (100_000_000, 8192),
         (1 << 30, 32768),
         (1 << 40, 131072),
     ],
 )
-def test_the_block_size_is_the_power_of_two_nearest_to_the_square_root(length: int, block_size: int) -> None:
+def test_the_block_size_is_a_round_number_just_below_the_square_root(length: int, block_size: int) -> None:
     assert default_block_size(length) == block_size
 
 
