@@ -7,11 +7,12 @@
 #   make lint        ruff check, ruff format --check, mypy --strict
 #   make bench       the engine beside rsync, rdiff, xdelta3 and git, at most 15 minutes   (make bench ARGS="--svg bench.svg")
 #   make bench-full  1 GB, awkward inputs and growth as well
+#   make fuzz        damaged and hostile bytes for whatever reads any, ten minutes   (make fuzz FUZZ=60 ARGS="delta batch")
 #   make clean       remove what the other targets made
 
 .SILENT:
 .DELETE_ON_ERROR:
-.PHONY: demo test acceptance histories lint bench bench-full clean
+.PHONY: demo test acceptance histories lint bench bench-full fuzz clean
 
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check
@@ -38,6 +39,10 @@ bench: .venv/installed-dev
 
 bench-full: .venv/installed-dev
 	$(PYTHON) -m bench --full $(ARGS)
+
+FUZZ := 600
+fuzz: .venv/installed-dev
+	$(PYTHON) -m tests.fuzz $(FUZZ) $(ARGS)
 
 clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -113,8 +113,9 @@ def _measure(options: argparse.Namespace, references: References) -> int:
     setting = Setting(store, options.cache / "scratch", references, options.runs, divisor)
     found = report.machine(references)
     headline = report.headline(found)
-    quick = "\nquick: small sizes, measured once; the figures say nothing" if options.quick else ""
-    print(f"{headline}{quick}\n\n{report.header()}", flush=True)
+    quick = "quick: small sizes, measured once; the figures say nothing" if options.quick else ""
+    notes = "\n".join(filter(None, (headline, report.warning(found), quick)))
+    print(f"{notes}\n\n{report.header()}", flush=True)
     measured = []
     for row in _rows(setting, names):
         measured.append(row)

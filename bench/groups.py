@@ -46,7 +46,7 @@ GROUPS = {
     "import": Group("the import of the engine", manifest.importing),
     "large": Group("signature + delta of 1 GB, beside rsync", generation.large, True, 3.2),
     "awkward": Group(
-        "data of low entropy and other stumbling blocks, 12 kinds and SQLite", awkward.jobs, True, 1.6
+        "data of low entropy and other stumbling blocks, 13 kinds and SQLite", awkward.jobs, True, 2.0
     ),
     "growth": Group("time, memory and bytes at 1, 10, 100, 1000 MB", growth.jobs, True, 4.5),
 }

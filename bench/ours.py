@@ -12,6 +12,7 @@ _PIECE = 1 << 20
 
 
 def command(operation: str, *arguments: str | Path) -> list[str]:
+    """The command line that runs an operation of `bench.process` with this Python, in the checkout."""
     return [sys.executable, "-m", "bench.process", operation, *map(str, arguments)]
 
 

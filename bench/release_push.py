@@ -16,9 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.workloads.downloads import unpack
 from codesync.client import PushResult
 from tests.chain.harness import Chain, running_chain
-from tests.chain.test_django import unpack
 
 OLD, NEW = "5.2", "5.2.1"
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -24,12 +25,16 @@ _WIDTHS = {
 
 
 def machine(references: References) -> dict[str, Any]:
-    """What figures depend on; `references` has a version, or `missing`, for each tool."""
+    """What figures depend on; `references` has a version, or `missing`, for each tool.
+
+    `bytecode`: whether Python may keep what it has compiled.
+    """
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "bytecode": not sys.dont_write_bytecode,
         "codesync": __version__,
         "references": references.versions(),
     }
@@ -50,6 +55,16 @@ def headline(found: Mapping[str, Any]) -> str:
     return (
         f"{found['processor']}, {found['cores']} cores, {found['system']}, Python {found['python']}, "
         f"codesync {found['codesync']}; {tools}"
+    )
+
+
+def warning(found: Mapping[str, Any]) -> str:
+    """What makes the figures of this machine other than they should be; "" where nothing does."""
+    if found["bytecode"]:
+        return ""
+    return (
+        "Python may write no bytecode (PYTHONDONTWRITEBYTECODE or -B): where none is kept already, our processes\n"
+        "compile what they import in each run, and rows about processes are about that too"
     )
 
 

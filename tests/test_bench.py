@@ -27,9 +27,11 @@ from bench.workloads import awkward, noise, trees
 from bench.workloads.pair import Workload
 from bench.workloads.store import Store
 from codesync.delta import DeltaReader, patch, signature, write_delta
+from codesync.delta.signature import default_block_size
 
 ROOT = Path(__file__).parent.parent
 SMALL = 70_000
+MANY = "300 insertions of 10 bytes"
 STANDARD = [name for name, group in GROUPS.items() if not group.full]
 VERDICTS = {"met", "missed", "missing", "no goal", "not judged", "failed", "not measured"}
 FIGURES = ({"cpu", "wall"}, {"bytes"}, {"peak"})
@@ -38,7 +40,9 @@ PRESENT = {name for name in TOOLS if shutil.which(name)}
 
 
 def workloads(store: Store) -> dict[str, Workload]:
-    found = [*noise.workloads(store, SMALL), *awkward.workloads(store, SMALL)]
+    found = [*noise.workloads(store, SMALL), *awkward.workloads(store, lambda _: SMALL)]
+    found += noise.moves(store, SMALL, "small")
+    found += [Workload(MANY, "edits", lambda: noise.insertions(store, SMALL, 300))]
     found += [*trees.tar_workloads(store, real=False), trees.source_workload(store, real=False)]
     return {workload.name: workload for workload in found}
 
@@ -71,7 +75,8 @@ def test_the_deltas_of_a_workload_restore_its_target(store: Store, name: str) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("unchanged", 0), ("one byte changed", 0), ("100 insertions of 10 bytes", 1000)]
+    ("name", "size"),
+    [("unchanged", 0), ("one byte changed", 0), ("100 insertions of 10 bytes", 1000), (MANY, 3000)],
 )
 def test_a_workload_is_what_it_is_called(store: Store, name: str, size: int) -> None:
     pair = workloads(store)[name].pair()
@@ -88,7 +93,47 @@ def test_workloads_are_the_same_wherever_they_are_made(store: Store) -> None:
         for name, workload in workloads(store).items()
         if not name.startswith(("ELF", "SQLite"))
     }
-    assert xxh3_64_hexdigest(json.dumps(found, sort_keys=True).encode()) == "99c38ef89af8ce83"
+    assert xxh3_64_hexdigest(json.dumps(found, sort_keys=True).encode()) == "63f7e4d695b2b389"
+
+
+def test_what_is_moved_is_all_there(store: Store) -> None:
+    basis, target = (path.read_bytes() for path in workloads(store)["a tenth moved, small"].pair())
+    assert basis != target
+    assert sorted(basis) == sorted(target)
+
+
+def test_records_share_all_but_192_bytes_with_each_other_and_nothing_with_another_file(store: Store) -> None:
+    pair = workloads(store)["records, nothing in common"].pair()
+    shares, owns = [], []
+    for path in pair:
+        data = path.read_bytes()
+        records = [data[at : at + 8192] for at in range(0, len(data) - 8191, 8192)]
+        owns += [record[:192] for record in records]
+        (shared,) = {record[192:] for record in records}
+        shares.append(shared)
+    assert len(set(owns)) == len(owns) > 10
+    assert shares[0] != shares[1]
+
+
+def test_awkward_kinds_stand_on_both_sides_of_a_step_of_the_block_size() -> None:
+    sizes = [*(kind.size for kind in awkward.KINDS.values()), awkward.DATABASE]
+    blocks = [default_block_size(size) for size in sizes]
+    assert sorted(blocks.count(size) for size in set(blocks)) == [7, 7]
+
+
+def test_the_bench_imports_nothing_of_the_tests_to_make_a_workload() -> None:
+    made = [path.read_text() for path in (ROOT / "bench" / "workloads").glob("*.py")]
+    assert made
+    assert not [text for text in made if "from tests" in text or "import tests" in text]
+
+
+def test_python_that_may_write_no_bytecode_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for forbidden in (True, False):
+        monkeypatch.setattr(sys, "dont_write_bytecode", forbidden)
+        assert main(["signature", "--quick", "--cache", str(tmp_path)], NONE) == 0
+        assert ("may write no bytecode" in capsys.readouterr().out) == forbidden
 
 
 def test_a_kind_with_nothing_in_common_is_of_the_same_kind(store: Store) -> None:

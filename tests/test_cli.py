@@ -66,7 +66,7 @@ def test_the_commands_and_their_options_are_pinned() -> None:
         "push": "--allow-large --allow-mass-delete --app-id --app-root --deployment-id --dry-run --json --message "
         "--mirror --modes --proxy-url --quiet --take-over -m -q",
         "rollback": "--app-id --app-root --deployment-id --json --message --proxy-url --quiet -m -q",
-        "scan": "--json --manifest --no-ignore -0",
+        "scan": "--force --json --manifest --no-ignore -0 -f",
         "sidecar": "",
         "status": "--app-id --app-root --deployment-id --json --proxy-url",
         "sync": "--json --mirror --no-ignore",
@@ -111,6 +111,7 @@ def test_no_command_at_all_shows_help_and_fails(capsys: pytest.CaptureFixture[st
     [
         (["pull"], "codesync: No such command 'pull'. See codesync --help"),
         (["sync", "a"], "codesync: sync: Missing argument 'DST'. See codesync sync --help"),
+        (["scan", ".", "--force"], "codesync: scan: --force goes with --manifest. See"),
         (["push", "--api-key", "k"], "codesync: push: No such option '--api-key'"),
         (["scan", ".", "-0", "--json"], "codesync: scan: -0, --json and --manifest exclude each other. See"),
         (
@@ -285,6 +286,17 @@ def test_scan_as_json_names_what_is_left_out(tmp_path: Path, capsys: pytest.Capt
 def test_a_quoted_name_reads_back(name: bytes) -> None:
     assert _unquoted(quoted(name)) == name or not quoted(name).startswith(b'"')
     assert quoted(name) == name or quoted(name).startswith(b'"')
+
+
+def test_scan_replaces_a_manifest_only_by_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, place = tmp_path / "tree", tmp_path / "manifest"
+    root.mkdir()
+    place.write_text("precious")
+    assert main(["scan", str(root), "--manifest", str(place)]) == 1
+    assert capsys.readouterr().err == f"codesync: {place} is there already; --force replaces it\n"
+    assert place.read_text() == "precious"
+    assert main(["scan", str(root), "--manifest", str(place), "--force"]) == 0
+    assert place.read_bytes() != b"precious"
 
 
 def test_sync_makes_one_tree_like_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,6 +112,45 @@ def test_times_and_all_permissions_travel_with_exact() -> None:
     assert Path("two/run").stat().st_mtime == 1
 
 
+def times(root: str) -> dict[str, int]:
+    return {
+        os.path.relpath(path, root): os.lstat(path).st_mtime_ns
+        for directory, names, files in os.walk(root)
+        for path in (os.path.join(directory, name) for name in (*names, *files))
+    }
+
+
+@pytest.mark.parametrize("base", ["old", "manifest"])
+def test_exact_makes_every_time_below_the_root_that_of_the_source(base: str) -> None:
+    for root in ("old", "there", "src"):
+        for name in ("edited", "emptied", "filled", "left/sub", "entered"):
+            Path(root, name).mkdir(parents=True)
+            Path(root, name, "kept").write_text(name)
+    for root in ("old", "there"):
+        Path(root, "emptied/gone").write_text("gone")
+        Path(root, "edited/file").write_text("1")
+        Path(root, "left/sub/moves").write_text(TEXT)
+    Path("src/edited/file").write_text("2")
+    Path("src/filled/new").write_text("new")
+    Path("src/entered/moves").write_text(TEXT)
+    for root in ("old", "there", "src"):  # directories that look the same before
+        for path in sorted(times(root), reverse=True):
+            os.utime(Path(root, path), ns=(0, 10**18), follow_symlinks=False)
+    assert main(["scan", "old", "--manifest", "manifest"]) == 0
+    assert batch("write", "src", "--base", base, "-o", "change", "--exact") == 0
+    assert batch("apply", "change", "there") == 0
+    assert snapshot("there") == snapshot("src")
+    assert times("there") == times("src")
+
+
+def test_what_gets_an_executable_bit_is_counted_once(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree("src")
+    shutil.copytree("old", "src")
+    os.chmod("src/run", 0o755)
+    assert batch("write", "src", "--base", "old", "-o", "change") == 0
+    assert capsys.readouterr().out.startswith("0 added, 0 modified, 0 deleted, 0 renamed, 1 attributes; ")
+
+
 def test_inspect_says_what_becomes_of_each_path(capsys: pytest.CaptureFixture[str]) -> None:
     batch("write", "src", "--base", "old", "-o", "change")
     capsys.readouterr()
@@ -202,10 +241,20 @@ def test_a_tree_that_is_another_one_is_left_alone(capsys: pytest.CaptureFixture[
             "batch write: The following arguments are required: --base. See codesync",
         ),
         (["write", "src", "--base", "old"], 2, "The following arguments are required: -o/--out"),
+        (
+            ["write", "src", "--base", "old", "-o", "-", "--json"],
+            2,
+            "cannot both go to stdout; name a file with -o",
+        ),
+        (["write", "src", "--base", "old", "-o", "/dev/stdout", "--json"], 2, "cannot both go to stdout"),
         (["write", "gone", "--base", "old", "-o", "x"], 1, "cannot scan gone"),
         (["write", "src", "--base", "gone", "-o", "x"], 1, "gone: No such file or directory"),
         (["write", "src", "--base", "src/new", "-o", "x"], 1, "src/new: this is no manifest"),
-        (["write", "src", "--base", "old", "-o", "there/run"], 1, "is there already; --force replaces it"),
+        (
+            ["write", "src", "--base", "old", "-o", "there/run"],
+            1,
+            "there/run is there already; --force replaces it",
+        ),
         (["write", "src", "--base", "old", "-o", "/dev/full"], 1, "/dev/full: No space left on device"),
         (["inspect", "gone"], 1, "gone: No such file or directory"),
         (["inspect", "src/new"], 1, "these bytes are no batch"),

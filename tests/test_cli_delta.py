@@ -12,6 +12,7 @@ import pytest
 
 from codesync.cli import main
 from codesync.cli.delta import COMMANDS
+from codesync.delta import signature
 
 PROGRAM = [sys.executable, "-m", "codesync.cli", "delta"]
 OLD = Random(1).randbytes(300_000)
@@ -94,7 +95,7 @@ def test_what_is_there_is_replaced_only_by_force(capsys: pytest.CaptureFixture[s
     Path("sig").write_text("precious")
     os.chmod("sig", 0o600)
     assert delta("signature", "old", "sig") == 1
-    assert error(capsys) == f"{Path('sig').resolve()} is there already; --force replaces it"
+    assert error(capsys) == "sig is there already; --force replaces it"
     assert Path("sig").read_text() == "precious"
     assert delta("signature", "--force", "old", "sig") == 0
     assert Path("sig").read_bytes().startswith(b"cssign")
@@ -125,7 +126,12 @@ def test_a_device_is_written_to() -> None:
         (["signature", "gone", "sig"], 1, "gone: No such file or directory"),
         (["signature", ".", "sig"], 1, ".: Is a directory"),
         (["signature", "old", "gone/sig"], 1, "gone/sig: No such file or directory"),
-        (["signature", "old", "."], 1, "Is a directory"),
+        (["signature", "old", "."], 1, ".: Is a directory"),
+        (["signature", "old", ""], 1, '"" is no name of a file'),
+        (["signature", "", "sig"], 1, '"" is no name of a file'),
+        (["patch", "", "for-new", "out"], 1, '"" is no name of a file'),
+        (["signature", "old", "gone/"], 1, "gone/: No such file or directory"),
+        (["signature", "--seed", "4294967296", "old", "sig"], 2, "a seed is 0 to 4294967295"),
         (["signature", "-b", "0", "old", "sig"], 2, "a block has 1 to 16777216 bytes"),
         (["signature", "-b", "x", "old", "sig"], 2, "a block has 1 to 16777216 bytes"),
         (
@@ -179,7 +185,48 @@ def test_a_disk_that_is_full_is_named_and_left_as_it_was(capsys: pytest.CaptureF
         assert delta("patch", "old", "delta", "out") == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert error(capsys) == f"{Path('out').resolve()}: File too large"
+    assert error(capsys) == "out: File too large"
+    assert sorted(os.listdir()) == ["delta", "new", "old"]
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/proc/thread-self/fd/1"])
+def test_another_name_of_stdout_is_a_pipe_too(name: str) -> None:
+    assert piped("signature", "--seed=7", "old", name) == piped("signature", "--seed=7", "old")
+
+
+def test_a_stream_that_is_closed_is_one_line() -> None:
+    def closed(redirection: str, *arguments: str) -> tuple[int, bytes]:
+        command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *PROGRAM, *arguments]
+        done = subprocess.run(command, stdout=-1, stderr=-1, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert closed(">&-", "signature", "old") == (1, b"codesync: stdout: Bad file descriptor\n")
+    assert closed("<&-", "signature", "-b", "9", "-", "sig") == (1, b"codesync: stdin: Bad file descriptor\n")
+    assert closed("2>&-", "signature", "gone") == (1, b"")
+    assert closed("<&- >&- 2>&-", "signature", "old", "sig") == (0, b"")
+    assert Path("sig").exists()
+
+
+def test_each_signature_has_a_seed_of_its_own_unless_one_is_named() -> None:
+    for name, seed in (("one", []), ("two", []), ("three", ["--seed=7"]), ("four", ["--seed", "7"])):
+        assert delta("signature", *seed, "old", name) == 0
+    one, two, three, four = (Path(name).read_bytes() for name in ("one", "two", "three", "four"))
+    assert one != two
+    assert three == four == signature(OLD, seed=7).to_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_end_leaves_nothing(number: signal.Signals) -> None:
+    os.mkfifo("delta")
+    with subprocess.Popen([*PROGRAM, "patch", "old", "delta", "out"], stderr=subprocess.PIPE) as process:
+        with open("delta", "wb") as pipe:
+            pipe.write(b"csdelt\r\n\x02\x00\x01\x00\x05")
+            pipe.flush()
+            while len(os.listdir()) == 3:  # until the file beside is there
+                assert process.poll() is None
+            process.send_signal(number)
+            assert process.communicate(timeout=10)[1] == f"codesync: ended by {number.name}\n".encode()
+    assert process.returncode == 128 + number
     assert sorted(os.listdir()) == ["delta", "new", "old"]
 
 

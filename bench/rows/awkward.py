@@ -15,7 +15,8 @@ _TIME, _WIRE, _HELD = Goal(0.9), Goal(1.0, ("bytes",)), Goal(2.0, ("bytes",))
 
 
 def jobs(setting: Setting) -> Iterator[Job]:
-    for workload in awkward.workloads(setting.store, setting.size(awkward.SIZE)):
+    """Each kind twice: time, bytes on the wire, and the delta's with the basis held."""
+    for workload in awkward.workloads(setting.store, setting.size):
         yield Job(workload.name, partial(_rows, setting, workload))
 
 
@@ -23,6 +24,7 @@ def _rows(setting: Setting, workload: Workload) -> Iterator[Row]:
     yield from files.generation(setting, _GROUP, workload, _TIME, None)
     pair = workload.pair()
     figures = {"bytes": files.one_round(setting, pair)}
-    theirs = files.total(files.traffic(setting, pair))
-    yield Row(_GROUP, workload.name, "signature + delta, on the wire", figures, "rsync", theirs, _WIRE)
+    for flags, goal in (((), _WIRE), (("-z",), None)):  # our deltas are packed, of rsync's only those of -z
+        theirs, reference = files.total(files.traffic(setting, pair, *flags)), " ".join(("rsync", *flags))
+        yield Row(_GROUP, workload.name, "signature + delta, on the wire", figures, reference, theirs, goal)
     yield from files.held(setting, _GROUP, workload, _HELD)

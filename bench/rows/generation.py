@@ -18,6 +18,7 @@ _TAR = Goal(0.9)  # of the table's limits the one for data of any kind
 
 
 def jobs(setting: Setting) -> Iterator[Job]:
+    """Noise of 100 MB changed in seven ways, and the tar changed in two."""
     for workload in noise.workloads(setting.store, setting.size(SIZE)):
         goals = (_NOTHING, _NOTHING) if workload.kind == "nothing" else (_PROCESS, _IN_PROCESS)
         yield Job(workload.name, partial(files.generation, setting, "generation", workload, *goals))

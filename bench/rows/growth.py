@@ -22,8 +22,10 @@ _MEMORY = Goal(64_000_000, ("peak",), absolute=True)
 
 
 def jobs(setting: Setting) -> Iterator[Job]:
+    """Each operation at all sizes, patching with a held delta at the largest, and the sizes of held deltas."""
     for operation in ("sign", "generate", "held", "restore"):
         yield Job(_NAMES[operation], partial(_rows, setting, operation))
+    yield Job(_HELD_PATCH, lambda: [_held_patch(setting, SIZES[-1])])
     for size in SIZES:
         pair = partial(noise.insertions, setting.store, setting.size(size * MEGABYTE))
         workload = Workload(f"{size} MB, 100 insertions", "edits", pair)
@@ -36,6 +38,7 @@ _NAMES = {
     "held": "delta, basis held",
     "restore": "patch",
 }
+_HELD_PATCH = "patch, delta of a held basis"
 
 
 def _rows(setting: Setting, operation: str) -> Iterator[Row]:
@@ -52,6 +55,16 @@ def _rows(setting: Setting, operation: str) -> Iterator[Row]:
         yield Row(_GROUP, name, f"{what}, in process", figures, reference, before, goal)
         yield Row(_GROUP, name, f"{what}, peak memory", {"peak": peak}, goal=_MEMORY)
         before, reference = figures, f"ours, {name}"
+
+
+def _held_patch(setting: Setting, size: int) -> Row:
+    """A delta of windows is patched by other code than one of copies."""
+    pair = noise.insertions(setting.store, setting.size(size * MEGABYTE))
+    with setting.place() as place:
+        delta, out = place / "delta", place / "out"
+        ours.process("held", pair.basis, pair.target, delta).run()
+        peak = ours.peak("restore", pair.basis, delta, out)
+    return Row(_GROUP, f"{size} MB", f"{_HELD_PATCH}, peak memory", {"peak": peak}, goal=_MEMORY)
 
 
 def _arguments(operation: str, place: Path, pair: Pair) -> tuple[Path, ...]:

@@ -25,6 +25,7 @@ print(process_time() - cpu, perf_counter() - wall)
 
 
 def jobs(setting: Setting) -> Iterator[Job]:
+    """Loading, with and without a look-up, and its memory."""
     yield Job(_WORKLOAD, lambda: _rows(setting))
 
 

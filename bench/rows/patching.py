@@ -19,6 +19,7 @@ _GOALS = {"rsync --read-batch": Goal(0.3), "rdiff patch": Goal(1.1)}
 
 
 def jobs(setting: Setting) -> Iterator[Job]:
+    """One delta, patched by each."""
     pair = noise.insertions
     yield Job(_WORKLOAD, lambda: _rows(setting, pair(setting.store, setting.size(SIZE))))
 

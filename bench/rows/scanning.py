@@ -17,6 +17,7 @@ _GOALS = {"rsync -an": Goal(0.4), "git status": Goal(1.5)}
 
 
 def jobs(setting: Setting) -> Iterator[Job]:
+    """One tree, scanned with and without ignore rules."""
     yield Job(_WORKLOAD, lambda: _rows(setting))
 
 

@@ -18,6 +18,7 @@ _TIME, _SIZE = Goal(0.15), Goal(1.5, ("bytes",))
 
 
 def jobs(setting: Setting) -> Iterator[Job]:
+    """Time and size, of noise of 100 MB."""
     yield Job("100 MB", lambda: [_time(setting), _size(setting)])
 
 

@@ -21,6 +21,7 @@ _WHAT = "delta, basis held, in process with file I/O"
 
 
 def jobs(setting: Setting) -> Iterator[Job]:
+    """The delta by itself, and its size beside xdelta3's."""
     workload = trees.source_workload(setting.store, not setting.quick)
     yield Job(workload.name, lambda: _alone(setting, workload.name, workload.pair()))
     yield Job(workload.name, lambda: files.held(setting, _GROUP, workload, GOALS["edits"]))

@@ -22,6 +22,7 @@ _SIZES = {
 
 
 def jobs(setting: Setting) -> Iterator[Job]:
+    """Each edit of the tree: time and bytes."""
     for edit in trees.tree_edits():
         yield Job(edit.name, partial(_rows, setting, edit))
 

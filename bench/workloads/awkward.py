@@ -11,16 +11,27 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.workloads.downloads import wheel_files
 from bench.workloads.pair import Pair, Workload, edited
 from bench.workloads.store import Store
 
-SIZE = 32_000_000
+SMALLER, LARGER = 32_000_000, 48_000_000  # between them the size of a block takes a step
+_RECORD, _OWN = 8192, 192
 _EDITS = 50
 _PAGE = 4096
 _TWO_SYMBOLS = bytes(b"ab"[number & 1] for number in range(256))
+_WORDS = ("red", "green", "blue", "white", "grey")
 Make = Callable[[int, int], bytes]  # size, seed
+
+
+class Kind(NamedTuple):
+    """`size` in bytes; `change` is given a file and what makes more of its kind."""
+
+    make: Make
+    size: int
+    change: Callable[[bytes, Make], bytes] | None = None
 
 
 def _zeros(size: int, seed: int) -> bytes:
@@ -48,6 +59,13 @@ def _two_symbols(size: int, seed: int) -> bytes:
 def _periodic(size: int, seed: int) -> bytes:
     period = random.Random(seed).randbytes(1009)
     return (period * (size // len(period) + 1))[:size]
+
+
+def _records(size: int, seed: int) -> bytes:
+    """Records of 8 KiB: 192 bytes of its own in each, the others the same in all."""
+    chance = random.Random(seed)
+    shared = chance.randbytes(_RECORD - _OWN)
+    return _filled(size, lambda: chance.randbytes(_OWN) + shared)
 
 
 def _log(size: int, seed: int) -> bytes:
@@ -102,7 +120,7 @@ def _filled(size: int, make: Callable[[], bytes]) -> bytes:
 
 def _javascript(size: int, seed: int) -> bytes:
     """What the front ends of three packages load, as it is published: minified, a line of many thousand characters."""
-    if size < SIZE:
+    if size < SMALLER:
         words = _log(size, seed).replace(b"\n", b";").replace(b" ", b"=")
         return words[:size]
     names = ("streamlit", "jupyterlab") if seed == 1 else ("panel",)
@@ -117,7 +135,7 @@ def _javascript(size: int, seed: int) -> bytes:
 
 def _library(size: int, seed: int) -> bytes:
     """Shared libraries one after the other; seed 1 is one large one."""
-    if size < SIZE:
+    if size < SMALLER:
         content = Path(sys.executable).resolve().read_bytes()
         return content[: min(size, len(content) // 2)] if seed == 1 else content[len(content) // 2 :][:size]
     libraries = sorted(
@@ -136,20 +154,22 @@ def _rotated(data: bytes, make: Make) -> bytes:
     return data[len(data) // 2 :] + make(len(data) // 2, 3)
 
 
-KINDS: dict[str, tuple[Make, Callable[[bytes, Make], bytes] | None]] = {
-    "all zeros": (_zeros, None),
-    "sparse": (_sparse, None),
-    "byte runs": (_runs, None),
-    "two-symbol noise": (_two_symbols, None),
-    "periodic": (_periodic, None),
-    "log grown": (_log, _grown),
-    "log rotated": (_log, _rotated),
-    "CSV": (_csv, None),
-    "hex": (_hex, None),
-    "base64": (_base64, None),
-    "minified JavaScript": (_javascript, None),
-    "ELF library": (_library, None),
+KINDS = {
+    "all zeros": Kind(_zeros, SMALLER),
+    "sparse": Kind(_sparse, LARGER),
+    "byte runs": Kind(_runs, SMALLER),
+    "two-symbol noise": Kind(_two_symbols, LARGER),
+    "periodic": Kind(_periodic, LARGER),
+    "records": Kind(_records, SMALLER),
+    "log grown": Kind(_log, SMALLER, _grown),
+    "log rotated": Kind(_log, LARGER, _rotated),
+    "CSV": Kind(_csv, LARGER),
+    "hex": Kind(_hex, SMALLER),
+    "base64": Kind(_base64, LARGER),
+    "minified JavaScript": Kind(_javascript, SMALLER),
+    "ELF library": Kind(_library, SMALLER),
 }
+DATABASE = LARGER
 
 
 def _database(size: int, seed: int, updated: bool) -> bytes:
@@ -175,23 +195,22 @@ def _database(size: int, seed: int, updated: bool) -> bytes:
 
 def _people(chance: random.Random, count: int) -> Iterator[tuple[int, str, str, str, float]]:
     for number in range(count):
-        name = f"{chance.choice(('Ada', 'Alan', 'Grace', 'Edsger', 'Barbara'))} {chance.getrandbits(40):x}"
+        name = f"{chance.choice(_WORDS)} {chance.getrandbits(40):x}"
         note = " ".join(chance.choices(("called", "paid", "late", "new", "moved", "twice", "again"), k=8))
-        yield number, name, f"{name[:3].lower()}{number}@example.org", note, chance.randrange(10**6) / 100
+        yield number, name, f"{name[:3]}{number}@example.org", note, chance.randrange(10**6) / 100
 
 
-def workloads(store: Store, size: int = SIZE) -> list[Workload]:
-    """Each kind with 50 edits, and with nothing in common."""
+def workloads(store: Store, sized: Callable[[int], int]) -> list[Workload]:
+    """Each kind with 50 edits, and with nothing in common; `sized` says how large one is made that should have so many bytes."""
     found = []
-    for name, (make, change) in KINDS.items():
-        found += _of_kind(store, size, name, make, change)
-    return [*found, *_of_databases(store, size)]
+    for name, kind in KINDS.items():
+        found += _of_kind(store, name, kind._replace(size=sized(kind.size)))
+    return [*found, *_of_databases(store, sized(DATABASE))]
 
 
-def _of_kind(
-    store: Store, size: int, name: str, make: Make, change: Callable[[bytes, Make], bytes] | None
-) -> list[Workload]:
+def _of_kind(store: Store, name: str, kind: Kind) -> list[Workload]:
     label = name.replace(" ", "-")
+    make, size, change = kind
 
     def file(what: str, content: Callable[[], bytes]) -> Path:
         return store.file(f"awkward-{label}-{size}-{what}", lambda out: out.write(content()))

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from bench.workloads.pair import Pair, Workload
 from bench.workloads.store import Store
 
-_PIECES = 100  # a file is made in so many, and each gets one insertion
+_PIECES = 100  # a file is made in so many, and each gets as many insertions
 _INSERTED = 10
 _EVEN = 64 * 1024
 
@@ -24,11 +24,14 @@ def _write(size: int, seed: int, file: BinaryIO) -> None:
     file.writelines(_pieces(size, seed))
 
 
-def _write_insertions(size: int, file: BinaryIO) -> None:
+def _write_insertions(size: int, count: int, file: BinaryIO) -> None:
     chance = random.Random(3)
     for piece in _pieces(size, 1):
-        at = chance.randrange(len(piece))
-        file.writelines([piece[:at], chance.randbytes(_INSERTED), piece[at:]])
+        last = 0
+        for at in sorted(chance.randrange(len(piece)) for _ in range(count // _PIECES)):
+            file.writelines([piece[last:at], chance.randbytes(_INSERTED)])
+            last = at
+        file.write(piece[last:])
 
 
 def basis(store: Store, size: int) -> Path:
@@ -36,9 +39,10 @@ def basis(store: Store, size: int) -> Path:
     return store.file(f"noise-{size}", partial(_write, size, 1))
 
 
-def insertions(store: Store, size: int) -> Pair:
-    """100 insertions of 10 bytes, whatever the size."""
-    return Pair(basis(store, size), store.file(f"noise-{size}-insertions", partial(_write_insertions, size)))
+def insertions(store: Store, size: int, count: int = _PIECES) -> Pair:
+    """100 insertions of 10 bytes, or another multiple of 100, whatever the size."""
+    name = f"noise-{size}-insertions" if count == _PIECES else f"noise-{size}-insertions-{count}"
+    return Pair(basis(store, size), store.file(name, partial(_write_insertions, size, count)))
 
 
 def _changed(data: bytes) -> bytes:
@@ -57,12 +61,32 @@ def _shuffled(lengths: Callable[[random.Random], int], data: bytes) -> bytes:
     return b"".join(pieces)
 
 
+def _shuffled_even(data: bytes) -> bytes:
+    return _shuffled(lambda _: min(len(data) // 10, _EVEN), data)
+
+
+def _moved(data: bytes) -> bytes:
+    start, end, to = (len(data) * tenths // 10 for tenths in (2, 3, 7))
+    return data[:start] + data[end:to] + data[start:end] + data[to:]
+
+
+def _made(store: Store, size: int, name: str, make: Callable[[bytes], bytes]) -> Pair:
+    old = basis(store, size)
+    return Pair(old, store.file(f"noise-{size}-{name}", lambda file: file.write(make(old.read_bytes()))))
+
+
+def moves(store: Store, size: int, label: str) -> list[Workload]:
+    """A binary file of `size` bytes, which the names tell as `label`: its pieces shuffled, and a tenth of it moved."""
+    made = partial(_made, store, size)
+    return [
+        Workload(f"64 KiB pieces shuffled, {label}", "moves", lambda: made("shuffled", _shuffled_even)),
+        Workload(f"a tenth moved, {label}", "moves", lambda: made("moved", _moved)),
+    ]
+
+
 def workloads(store: Store, size: int) -> list[Workload]:
     """The seven of a binary file of `size` bytes."""
-
-    def made(name: str, make: Callable[[bytes], bytes]) -> Pair:
-        old = basis(store, size)
-        return Pair(old, store.file(f"noise-{size}-{name}", lambda file: file.write(make(old.read_bytes()))))
+    made = partial(_made, store, size)
 
     def odd(chance: random.Random) -> int:
         return min(size // 10, chance.randrange(5_001, 100_000, 2))
@@ -70,13 +94,12 @@ def workloads(store: Store, size: int) -> list[Workload]:
     def nothing() -> Pair:
         return Pair(basis(store, size), store.file(f"noise-{size}-other", partial(_write, size, 2)))
 
-    even = partial(_shuffled, lambda _: min(size // 10, _EVEN))
     return [
         Workload("unchanged", "edits", lambda: Pair(basis(store, size), basis(store, size))),
         Workload("one byte changed", "edits", lambda: made("changed", _changed)),
         Workload("100 insertions of 10 bytes", "edits", lambda: insertions(store, size)),
         Workload("one byte prepended", "edits", lambda: made("prepended", lambda data: b"x" + data)),
-        Workload("64 KiB pieces shuffled", "moves", lambda: made("shuffled", even)),
+        Workload("64 KiB pieces shuffled", "moves", lambda: made("shuffled", _shuffled_even)),
         Workload("odd pieces shuffled", "moves", lambda: made("shuffled-odd", partial(_shuffled, odd))),
         Workload("nothing in common", "nothing", nothing),
     ]

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from codesync.cli.output import named, print_json, print_lines, shown
-from codesync.cli.place import opened, result
-from codesync.cli.plain import Plain
+from codesync.cli.place import is_stdout, opened, result
+from codesync.cli.plain import Plain, UsageError
 from codesync.cli.scanning import scanned
 from codesync.wording import size
 
@@ -25,6 +25,8 @@ def _write(arguments: argparse.Namespace) -> None:
     from codesync.delta import write_batch
     from codesync.plan import plan
 
+    if arguments.as_json and is_stdout(arguments.out):
+        raise UsageError("The batch and --json cannot both go to stdout; name a file with -o")
     with ExitStack() as stack:
         base, basis = _base(arguments, stack)
         source, rules = scanned(arguments.src, no_ignore=arguments.no_ignore)
@@ -37,7 +39,7 @@ def _write(arguments: argparse.Namespace) -> None:
     counts = summary._asdict()
     if arguments.as_json:
         print_json(counts)
-    elif arguments.out != "-":
+    elif not is_stdout(arguments.out):
         kinds = ("added", "modified", "deleted", "renamed", "attributes")
         print_lines([f"{', '.join(f'{counts[kind]} {kind}' for kind in kinds)}; {size(summary.wire_bytes)}"])
 
@@ -53,7 +55,7 @@ def _base(
         base, _ = scanned(arguments.base, no_ignore=arguments.no_ignore)
         root = stack.enter_context(Root(arguments.base))
         return base, lambda entry: root.open(entry.path)
-    with open(arguments.base, "rb") as file:
+    with opened(arguments.base) as file:
         data = file.read(_MAX_MANIFEST)
     try:
         return Manifest.from_bytes(data), None

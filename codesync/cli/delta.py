@@ -4,6 +4,7 @@ The engine is imported where a command needs it, and no more of it.
 """
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
@@ -25,7 +26,8 @@ def _signature(arguments: argparse.Namespace) -> None:
         size = arguments.block_size
         if size is None and not basis.seekable():
             size = _PIPE_BLOCK
-        out.write(signature(basis, size).to_bytes())
+        seed = int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
+        out.write(signature(basis, size, seed=seed).to_bytes())
 
 
 def _delta(arguments: argparse.Namespace) -> None:
@@ -83,7 +85,7 @@ def _about(path: str) -> Iterator[None]:
 def _basis(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         raise UsageError("BASIS is read at random; it must be a file, not stdin")
-    with open(path, "rb") as file:
+    with opened(path) as file:
         if not file.seekable():
             raise UsageError(f"BASIS is read at random; {path} is no file for that")
         yield file
@@ -92,6 +94,12 @@ def _basis(path: str) -> Iterator[BinaryIO]:
 def _block_size(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1 << 24:
         raise argparse.ArgumentTypeError("a block has 1 to 16777216 bytes")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or not int(text) < 1 << 32:
+        raise argparse.ArgumentTypeError("a seed is 0 to 4294967295")
     return int(text)
 
 
@@ -106,6 +114,12 @@ def _fill_signature(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-b", "--block-size", metavar="N", type=_block_size, help="bytes; default: about the root of BASIS's"
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=_seed,
+        help="of the checksums; default: another each time, so that a false match does not come again",
     )
     _force(parser)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from codesync.cli.output import say
+from codesync.cli.place import endable
 
 
 class UsageError(Exception):
@@ -41,7 +42,9 @@ def invoke(commands: Mapping[str, Plain], argv: Sequence[str]) -> int:
     path = f"{path} {name}"
     try:
         parser = _parser(path, commands[name])
-        return commands[name].run(parser.parse_intermixed_args(rest[1:])) or 0
+        arguments = parser.parse_intermixed_args(rest[1:])
+        with endable():
+            return commands[name].run(arguments) or 0
     except UsageError as error:
         return _say_usage(path, str(error))
     except SystemExit:  # --help has been printed

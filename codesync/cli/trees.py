@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codesync.cli.output import example, named, print_json, quoted, say, shown, write_bytes
+from codesync.cli.place import endable
 from codesync.cli.place import result as placed
 from codesync.cli.scanning import rules_of, say_skipped, scanned, skipped_record
 from codesync.wording import size
@@ -27,9 +28,10 @@ _NO_IGNORE = click.option("--no-ignore", is_flag=True, help="Every path counts, 
     "--manifest",
     "to",
     metavar="FILE",
-    help="Write the manifest there instead, replacing FILE: for `codesync batch write --base FILE`.",
+    help="Write the manifest there instead: for `codesync batch write --base FILE`.",
 )
-def scan(root: str, no_ignore: bool, nul: bool, as_json: bool, to: str | None) -> None:
+@click.option("-f", "--force", is_flag=True, help="With --manifest: replace a file that is there already.")
+def scan(root: str, *, no_ignore: bool, nul: bool, as_json: bool, to: str | None, force: bool) -> None:
     """Print the files a push would carry.
 
     Files and links below ROOT, sorted by the bytes of their paths and quoted as `git ls-files` does. What
@@ -37,11 +39,15 @@ def scan(root: str, no_ignore: bool, nul: bool, as_json: bool, to: str | None) -
     """
     if sum((nul, as_json, to is not None)) > 1:
         raise click.UsageError("-0, --json and --manifest exclude each other")
-    manifest, _ = scanned(root, no_ignore=no_ignore)
+    if force and to is None:
+        raise click.UsageError("--force goes with --manifest")
     if to is not None:
-        with placed(to, force=True) as out:
-            out.write(manifest.to_bytes())
+        with endable():
+            manifest, _ = scanned(root, no_ignore=no_ignore)
+            with placed(to, force=force) as out:
+                out.write(manifest.to_bytes())
         return
+    manifest, _ = scanned(root, no_ignore=no_ignore)
     if as_json:
         print_json(_tree(manifest))
         return

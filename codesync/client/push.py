@@ -211,7 +211,7 @@ class Pusher:
     async def _tree(self, session: Session, ref: TreeRef) -> ReplicaTree:
         if (known := self._known.find(ref)) is not None:
             return known
-        tree = decode_tree(await session.manifest(ref), ref)
+        tree = await asyncio.to_thread(decode_tree, await session.manifest(ref), ref)
         self._known.add(tree)
         return tree
 

@@ -113,7 +113,7 @@ class Rollbacker:
         """Raises ClientError."""
         if (known := self._known.find(ref)) is None:
             try:
-                known = decode_tree(await session.manifest(ref), ref)
+                known = await asyncio.to_thread(decode_tree, await session.manifest(ref), ref)
             except Disconnected as error:
                 raise ClientError(str(error), code="lost") from error
             self._known.add(known)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _FALSE_ANCHORS = 4096  # comparisons that may come to nothing at first …
 _FALSE_BYTES = 4096  # what is compared costs one for each, and one for so many bytes
 _FALSE_SHARE = 128  # … and one more for so many bytes of the target
+_WORTH_OVERLAPPING = 4  # the part of a block that one which overlaps what has been copied must add
 _SAME_TEXT = 4  # places that are tried where the text of an anchor stands again and again
 _STEP = 1 << 17  # bytes that are searched at once, at most
 
@@ -173,7 +174,10 @@ class _Search:
         """`length` bytes match: give out what has not matched before them, and keep the copy, which may grow yet."""
         index, size = self._index, self._index.size
         if self._copy is not None and self._at < self._start:
-            self._copy = Copy(self._copy.offset, self._copy.length - (self._start - self._at))
+            overlap = self._start - self._at
+            if length - overlap < size // _WORTH_OVERLAPPING:
+                self._false -= 1 + size // _FALSE_BYTES  # as good as nothing has been won
+            self._copy = Copy(self._copy.offset, self._copy.length - overlap)
             self._start = self._at
         back = index.precede(self._view, self._start, self._at, self._block) * size
         offset = self._block * size - back
@@ -203,7 +207,7 @@ class _Search:
         self._tail = 0
         self._step = min(max(size // 4 + 1, 2 * self._step), max(size, _STEP))
         # a block that overlaps what has been copied last is worth more than the end of that, if it reaches beyond `at`
-        copied = self._copy.length - 1 if self._copy else 0
+        copied = self._copy.length - 1 if self._copy and self._false > 0 else 0
         self._floor = max(0, self._start - copied, self._at - size + 1)
         stop = self._at + size if edited else min(self._at + self._step, self._size - size + 1)
         # blocks that end with the target have their anchors behind `stop`

@@ -61,11 +61,23 @@ class Packer:
         return ended + packed
 
 
+class _Fed:
+    """What zstd is to unpack next. An object of its own: zstd's keeps hold of it, in no way that the collector could see."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def read(self, size: int, /) -> bytes:
+        """Called by zstd."""
+        data, self.data = self.data[:size], self.data[size:]
+        return data
+
+
 class Unpacker:
     """Takes what a `Packer` made, in the same order."""
 
     def __init__(self) -> None:
-        self._data = b""
+        self._fed = _Fed()
         self._stream: ZstdDecompressionReader | None = None
 
     def unpack(self, data: bytes, size: int) -> bytes:
@@ -77,17 +89,12 @@ class Unpacker:
 
         if self._stream is None:
             decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _WINDOW_LOG)
-            self._stream = decompressor.stream_reader(self, read_across_frames=True)  # type: ignore[arg-type]
-        self._data = data
+            self._stream = decompressor.stream_reader(self._fed, read_across_frames=True)  # type: ignore[arg-type]
+        self._fed.data = data
         try:
             piece = self._stream.read(size)
         except zstandard.ZstdError as error:
             raise PatchError(f"the delta is damaged: {error}") from error
-        if len(piece) < size or self._data:
+        if len(piece) < size or self._fed.data:
             raise PatchError("the delta is damaged: something packed has another size than it says")
         return piece
-
-    def read(self, size: int, /) -> bytes:
-        """What zstd is to unpack next; called by it."""
-        data, self._data = self._data[:size], self._data[size:]
-        return data

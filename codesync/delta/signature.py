@@ -170,7 +170,7 @@ def signature(basis: bytes | BinaryIO, block_size: int | None = None, *, seed: i
 
     `block_size`: 1 byte to 16 MiB; None chooses by `default_block_size` and needs a seekable file. `seed`, 0 to 2³²-1:
     another one makes other strong sums, should a delta ever lead to a wrong target. Memory: 256 KiB or one block, and
-    the signature, a block of the default size costing 9 bytes.
+    the signature, 8 bytes and a bit for each block.
     """
     if block_size is not None and not 1 <= block_size <= MAX_BLOCK_SIZE:
         raise SignatureError(f"a block size must be 1 to {MAX_BLOCK_SIZE} bytes, not {block_size}")

@@ -120,3 +120,7 @@ def test_bombs_are_refused_by_a_process_that_has_no_memory_for_them(tmp_path: Pa
     )
     assert (done.stdout.split(), done.stderr) == (["refused"] * 3, "")
     assert resource.getrlimit(resource.RLIMIT_AS)[0] != used
+
+
+def test_a_path_of_thousands_of_components_is_refused_at_once() -> None:
+    refused(sealed([2, b"a/" * 3000 + b"a", 0o755, 0]), "components")

@@ -122,7 +122,7 @@ def test_a_foreign_version_is_named(batch: bytes) -> None:
 
 def test_a_batch_of_version_1_is_refused_with_a_word_on_what_to_do() -> None:
     old = (GOLDEN / "batch-1.bin").read_bytes()
-    refused(old, "version 1 is not known here, only 2: write it anew")
+    refused(old, "version 1 is not known here, only 2: update the codesync that wrote it")
 
 
 def test_a_frame_of_another_form_is_refused(batch: bytes) -> None:

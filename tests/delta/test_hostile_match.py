@@ -294,3 +294,14 @@ def test_memory_stays_bounded(lie: str) -> None:
             tracemalloc.stop()
         assert made == 2 << 20
         assert peak < 4 << 20
+
+
+def test_matches_that_win_next_to_nothing_are_not_many() -> None:
+    """Each anchor is said to stand at the end of its block, which would overlap all of what has been copied but one byte."""
+    length, number = 100_000, hash32(b"a" * 50) & VALUE_MASK
+    marks = array("I", [511 << VALUE_BITS | number ^ block for block in range(600)])
+    strongs = array("I", [strong(b"a" * 512) & 0xFFFFFFFF] + [7] * 599)
+    sig = Signature(512, 512 * 600, 0, (Delimiter(b"a"),), False, b"\1" * 600, marks, strongs)
+    ops = list(delta(Signature.from_bytes(sig.to_bytes()), b"a" * length))
+    assert sum(op.length if isinstance(op, Copy) else len(op.data) for op in ops) == length
+    assert len(ops) < 10_000

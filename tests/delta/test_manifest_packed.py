@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_128_digest
 
 from codesync.delta.errors import ManifestError
-from codesync.delta.manifest import Entry, Manifest, Skipped, difference, tree_id
+from codesync.delta.manifest import Entry, Kind, Manifest, Skipped, difference, tree_id
 from codesync.delta.manifest.packed import MAGIC, MAX_COLUMNS
 from tests.delta.test_manifest import EXAMPLES, directory, file, manifests, symlink
 
@@ -283,3 +284,26 @@ def test_one_path_too_many_is_an_error_when_it_is_written(monkeypatch: pytest.Mo
     monkeypatch.setattr("codesync.delta.manifest.packed.MAX_ENTRIES", 1)
     with pytest.raises(ManifestError, match="2 paths"):
         Manifest.of([file(b"a"), file(b"b")]).to_bytes()
+
+
+@pytest.mark.parametrize("which", [2, 3])
+def test_millions_of_empty_targets_or_names_are_counted_before_they_are_made(which: int) -> None:
+    counts = [0, 0, 0, 0]
+    counts[which] = size = 8 << 20
+    data = sealed(struct.pack(">4Q", *counts) + bytes(size))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ManifestError):
+            Manifest.from_bytes(data)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_path_of_thousands_of_components_is_refused_at_once() -> None:
+    deep = b"a/" * 3000 + b"a"
+    with pytest.raises(ManifestError, match="components"):
+        Manifest.of([Entry(deep, Kind.DIRECTORY, 0o755, 0)])
+    body = struct.pack(">4Q", 1, len(deep), 0, 0) + b"d" + bytes(2 + 16 + 32) + deep
+    with pytest.raises(ManifestError, match="components"):
+        list(Manifest.from_bytes(sealed(body)))

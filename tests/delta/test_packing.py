@@ -1,5 +1,6 @@
 """Pieces through one zstd stream: each comes back at once, in bounded memory, whatever the level."""
 
+import weakref
 from random import Random
 
 import pytest
@@ -57,3 +58,12 @@ def test_what_is_missing_or_no_zstd_is_refused() -> None:
         Unpacker().unpack(data[:-1], len(TEXT))
     with pytest.raises(PatchError, match="damaged"):
         Unpacker().unpack(b"no zstd at all", 5)
+
+
+def test_who_has_unpacked_is_let_go() -> None:
+    """zstd's stream keeps what it reads from, where the collector cannot see it."""
+    unpacker = Unpacker()
+    assert unpacker.unpack(Packer(0).pack(TEXT, 0), len(TEXT)) == TEXT
+    gone = weakref.ref(unpacker)
+    del unpacker
+    assert gone() is None

@@ -103,8 +103,8 @@ def build(path: bytes, node: Node) -> None:
     os.utime(path, ns=(0, mtime), follow_symlinks=False)
 
 
-def found(path: bytes) -> Node:
-    """The tree that stands there. A batch says nothing of the mtimes of directories that only get something put into them."""
+def found(path: bytes, *, inner: bool = False) -> Node:
+    """The tree that stands there. A batch says nothing of the root's own mtime."""
     status = os.lstat(path)
     if os.path.islink(path):
         return ["l", os.readlink(path), 0, status.st_mtime_ns]
@@ -112,8 +112,8 @@ def found(path: bytes) -> Node:
     if not os.path.isdir(path):
         with open(path, "rb") as file:
             return ["f", file.read(), mode, status.st_mtime_ns]
-    children = {name: found(path + b"/" + name) for name in sorted(os.listdir(path))}
-    return ["d", children, mode, 0]
+    children = {name: found(path + b"/" + name, inner=True) for name in sorted(os.listdir(path))}
+    return ["d", children, mode, status.st_mtime_ns if inner else 0]
 
 
 def run(*command: str | bytes) -> None:

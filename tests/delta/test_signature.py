@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesync.delta import Signature, SignatureError, signature
-from codesync.delta.anchors import VALUE_BITS, VALUE_MASK, hash32
+from codesync.delta.anchors import VALUE_BITS, VALUE_MASK, Delimiter, hash32
 from codesync.delta.checksum import strong, weak
 from codesync.delta.signature import MAX_BLOCK_SIZE, default_block_size
 from tests.delta.material import READ_SIZES, dribble
@@ -135,6 +135,24 @@ def test_only_signature_errors_escape(data: bytes, after_magic: bool) -> None:
         data = b"cssign\r\n\x02\x00" + data
     with pytest.raises(SignatureError):
         Signature.from_bytes(data)
+
+
+@pytest.mark.parametrize(("at", "byte"), [(0, 0), (0, 9), (0, 255), (1, 1), (4, 1), (10, 1)], ids=str)
+def test_a_delimiter_that_cannot_be_is_refused(at: int, byte: int) -> None:
+    """Size, the bounds of the byte behind, and eight bytes that begin with the needle."""
+    sig = signature(Random(1).randbytes(1 << 18))
+    assert len(sig.delimiters[0].needle) == 1
+    data = bytearray(sig._replace(delimiters=(Delimiter(b"x", 0, 0),)).to_bytes()[:-8])
+    data[27 + at] = byte
+    with pytest.raises(SignatureError, match="delimiter"):
+        Signature.from_bytes(bytes(data) + strong(bytes(data)).to_bytes(8, "little"))
+
+
+def test_more_delimiters_than_are_looked_for_are_refused() -> None:
+    sig = signature(Random(1).randbytes(1 << 18))
+    assert Signature.from_bytes(sig._replace(delimiters=(Delimiter(b"x"),) * 4).to_bytes()).delimiters
+    with pytest.raises(SignatureError, match="4 delimiters at most, not 5"):
+        Signature.from_bytes(sig._replace(delimiters=(Delimiter(b"x"),) * 5).to_bytes())
 
 
 def test_a_length_that_cannot_be_takes_no_memory() -> None:

@@ -16,6 +16,7 @@ from zstandard import FORMAT_ZSTD1_MAGICLESS
 
 from codesync.delta.batch.tracked import STARTS
 from codesync.delta.errors import BatchError
+from codesync.delta.manifest.entry import MAX_DEPTH
 from codesync.delta.ops import MAX_LITERAL, Copy, Literal, Window
 from codesync.delta.window import MAX_DATA
 
@@ -186,6 +187,8 @@ def _wrong(what: str) -> BatchError:
 def _path(value: object) -> bytes:
     if type(value) is not bytes or not value or b"\0" in value:
         raise _wrong("a path that is none")
+    if value.count(b"/") >= MAX_DEPTH:
+        raise BatchError(f"the batch holds a path of more than {MAX_DEPTH} components", value)
     if any(part in (b"", b".", b"..") for part in value.split(b"/")):
         raise BatchError("the batch holds a path that may lead out of its tree", value)
     return value

@@ -117,8 +117,8 @@ class _Inflated:
             raise BatchError("these bytes are no batch")
         if version != VERSION:
             raise BatchError(
-                f"batch version {version} is not known here, only {VERSION}: write it anew with this codesync, "
-                "or apply it with the one that wrote it"
+                f"batch version {version} is not known here, only {VERSION}: "
+                f"update the codesync that {'wrote' if version < VERSION else 'reads'} it"
             )
 
     def _take(self, size: int, otherwise: str = "the batch ends too early") -> bytes:

@@ -84,7 +84,7 @@ def write_batch(
     base, by path; with one a delta takes more bytes. `sources`: for a path of the target another path of the base that
     its delta shall be made against, as for a file moved and edited; one in a moved directory needs none. Content that
     the base has at any path is copied from there in any case. `exact`: an entry whose mtime alone differs is a change
-    too. SourceChanged: a file is not what `target` says; scan again.
+    too, and a directory gets its own back once what is in it has changed. SourceChanged: a file is not what `target` says; scan again.
     """
     if len(push_id) > MAX_PUSH_ID:
         raise BatchError(f"a push_id may have {MAX_PUSH_ID} characters, not {len(push_id)}")
@@ -139,6 +139,17 @@ class _Changes:
         self._attributes: dict[bytes, Attributes] = {}
         for path in sorted(touched):
             self._sort(path)
+        if exact:
+            self._restore()
+
+    def _restore(self) -> None:
+        """A directory's mtime moves as something in it is put, deleted or moved; those put or moved have theirs set."""
+        put = {entry.path for entry in self._puts}
+        changed = put.union(self._deleted, self._placed, self.moved)
+        for path in {path.rpartition(b"/")[0] for path in changed}.difference(put, self._placed):
+            if path in self._target:
+                mode = self._attributes[path].mode if path in self._attributes else None
+                self._attributes[path] = Attributes(path, mode, self._target[path].mtime_ns)
 
     def _sort(self, path: bytes) -> None:
         """What is to be said of a path once everything has moved: it is put, gets other attributes, or is right."""
@@ -183,7 +194,7 @@ class _Changes:
         found = self._found
         return BatchSummary(
             len(found.added),
-            len(found.modified),
+            sum(path not in self._attributes for path in found.modified),
             len(found.deleted),
             len(found.renamed),
             len(self._attributes),

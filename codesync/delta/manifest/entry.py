@@ -17,6 +17,7 @@ from typing import NamedTuple
 from codesync.delta.errors import ManifestError
 
 MAX_PATH = 64 * 1024  # bytes; a symlink's target is held to it too
+MAX_DEPTH = 2048  # components of a path: as many as one that the kernel takes at once may have
 MAX_NUMBER = 2**63 - 1  # of nanoseconds or bytes
 _TREE_PREFIX = b"codesync tree 1\n"
 _TRACKED_PREFIX = b"codesync tracked 1\n"
@@ -113,6 +114,8 @@ def check_path(path: bytes) -> None:
     """Raise ManifestError unless `path` is relative, not too long, and cannot leave its root."""
     if not isinstance(path, bytes):
         raise ManifestError(f"a path must be bytes, not {type(path).__name__}")
+    if path.count(b"/") >= MAX_DEPTH:
+        raise ManifestError(f"a path may have {MAX_DEPTH} components", path)
     if len(path) > MAX_PATH or b"\0" in path or not _NO_NAMES.isdisjoint(path.split(b"/")):
         raise ManifestError("a path must be relative, without NUL, empty, '.' or '..' components", path)
 

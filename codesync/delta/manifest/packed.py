@@ -31,6 +31,7 @@ VERSION = 2
 MAGIC = b"codesync manifest %d\n" % VERSION
 MAX_COLUMNS = 128 * 1024 * 1024  # bytes, decompressed
 MAX_ENTRIES = 1_000_000
+MAX_SKIPPED = 100_000
 _HEAD = struct.Struct(">16sQ")
 _COUNTS = struct.Struct(">4Q")
 _IS_DIRECTORY = bytes(byte == DIRECTORY for byte in range(256))
@@ -129,9 +130,13 @@ def split(body: bytes, *, check: bool = True) -> Packed:
         numbers(typecode, take(width * count)) for typecode, width in (("H", 2), ("q", 8), ("q", 8))
     )
     digests, paths, targets, left_out = (take(length) for length in (DIGEST * count, *lengths))
-    columns = Columns((), kinds, modes, mtimes, sizes, digests, _split(targets))
-    if len(columns.targets) != kinds.count(SYMLINK) or paths.count(b"\0") + bool(paths) != count:
+    # counted before anything is made of them: a few bytes of zstd may stand for millions of empty ones
+    links = kinds.count(SYMLINK)
+    if targets.count(b"\0") + bool(targets) != links or paths.count(b"\0") + bool(paths) != count:
         raise ValueError("columns of different lengths")
+    if left_out.count(b"\0") >= 2 * MAX_SKIPPED:
+        raise ValueError("too much that was left out")
+    columns = Columns((), kinds, modes, mtimes, sizes, digests, _split(targets))
     if check:
         _check_numbers(columns)
     parts = _split(left_out)

@@ -12,7 +12,7 @@ from itertools import compress, islice
 from operator import lt
 
 from codesync.delta.errors import ManifestError
-from codesync.delta.manifest.entry import MAX_PATH, check_path
+from codesync.delta.manifest.entry import MAX_DEPTH, MAX_PATH, check_path
 
 _NAME = rb"(?!\.{1,2}(?:\0|\Z))[^/\0]++(?=\0|\Z)"
 # expressions, compiled when they are first needed
@@ -55,16 +55,20 @@ def _parents(joined: bytes) -> set[bytes]:
         at = run.end() + 1
     if joined and at != len(joined) + 1:
         raise ManifestError("a path must be relative, without NUL, empty, '.' or '..' components")
+    if any(common.count(b"/") >= MAX_DEPTH for common in found):
+        raise ManifestError(f"a path may have {MAX_DEPTH} components")
     return {common[:-1] for common in found if common} | ({b"/"} if b"/" in found else set())
 
 
 def _check_parent(parent: bytes, paths: Sequence[bytes], known: set[bytes]) -> None:
     check_path(parent)
+    above = parent
     while parent not in known:
         row = bisect_left(paths, parent)
         if row < len(paths) and paths[row] == parent:
             raise below_none(parent)
         parent = parent_of(parent)
+    known.add(above)  # not those between: of paths as long as can be they would be too many
 
 
 def parent_of(path: bytes) -> bytes:

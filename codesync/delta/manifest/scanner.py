@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from codesync.delta.errors import ScanError
 from codesync.delta.ignore import Verdict
 from codesync.delta.manifest.columns import DIRECTORY
-from codesync.delta.manifest.entry import MAX_PATH
+from codesync.delta.manifest.entry import MAX_DEPTH, MAX_PATH
 from codesync.delta.manifest.findings import Findings
 from codesync.delta.manifest.levels import Levels
 from codesync.delta.manifest.listing import Listing, digest_of, vanished
@@ -263,7 +263,7 @@ class _Scan:
             self.found.missed(path, error)
 
     def _child(self, above: Listing, name: bytes, path: bytes, verdict: Verdict) -> None:
-        if len(path) > MAX_PATH - 256:
+        if len(path) > MAX_PATH - 256 or path.count(b"/") >= MAX_DEPTH - 1:
             self.found.skip(path[:MAX_PATH], "unreadable: path too long")
             self.found.unsettle(above.path)
             return

@@ -73,12 +73,12 @@ class Manifest:
         others = {entry.path for entry in self.entries if entry.kind is not Kind.DIRECTORY}
         fine: set[bytes] = {b""}
         for entry in self.entries:
-            parent = parent_of(entry.path)
+            above = parent = parent_of(entry.path)
             while parent not in fine:
                 if parent in others:
                     raise below_none(entry.path)
-                fine.add(parent)
                 parent = parent_of(parent)
+            fine.add(above)
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -159,13 +159,13 @@ class Manifest:
         for path in paths:
             entry = self[path]
             check_entry(entry)
-            parent = parent_of(path)
+            above = parent = parent_of(path)
             while parent not in fine:
                 row = self.row(parent)
                 if row >= 0 and self.columns.kinds[row] != DIRECTORY:
                     raise below_none(path)
-                fine.add(parent)
                 parent = parent_of(parent)
+            fine.add(above)  # not those between: of paths as long as can be they would be too many
             if entry.kind is not Kind.DIRECTORY:
                 below = bisect_left(self.paths, path + b"/")
                 if below < len(self) and self.paths[below].startswith(path + b"/"):
