@@ -38,7 +38,7 @@ def excess(basis: bytes, target: bytes, block_size: int | None) -> int:
     return literal_bytes(ops) - literal_bytes(plain) - len(target) // 100 - sig.block_size
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 1 << 32), BLOCK_SIZES)
 def test_a_basis_too_small_for_delimiters_is_found_as_rsync_does(
     kind: str, seed: int, size: int | None
@@ -46,7 +46,7 @@ def test_a_basis_too_small_for_delimiters_is_found_as_rsync_does(
     assert excess(*edited(kind, seed, 1000, 1 << 17), size) <= 0
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 1 << 32), BLOCK_SIZES)
 def test_a_basis_with_anchors_is_found_as_rsync_does(kind: str, seed: int, size: int | None) -> None:
     assert excess(*edited(kind, seed, 1 << 17, 1 << 20), size) <= 0

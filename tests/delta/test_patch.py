@@ -156,3 +156,9 @@ patch(b"0123456789", [Copy(0, 3)], BytesIO())
 assert "zstandard" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_delta_without_a_digest_is_applied_unchecked() -> None:
+    out = BytesIO()
+    assert patch(b"0123456789", Delta((Copy(2, 3),), b""), out) == 3
+    assert out.getvalue() == b"234"
