@@ -203,7 +203,7 @@ class _Scan:
                 if number == self.past.looks.levels[self.past.row(path)]:
                     os.close(fd)
                     return
-            except BaseException:
+            except BaseException:  # whatever stops us, the descriptor is closed
                 os.close(fd)
                 raise
         self._walk(fd, path, self.doubted.get(path) or self._verdict(path))
