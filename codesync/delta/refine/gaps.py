@@ -13,6 +13,7 @@ from codesync.delta.signature import Signature, default_block_size
 
 MOST_TIMES = 2  # that any byte of the basis may be asked about, on the average
 _COARSER = 4
+_NEARBY = 8  # blocks between two matches: what a longer stretch holds may well have moved within it
 _WORTH = 512  # bytes that a gap or an orphan must have to be asked about
 _WORTH_SEARCHING = 4096  # bytes of the target, in all, that orphans are looked for in
 
@@ -56,7 +57,7 @@ def gaps(sig: Signature, target: bytes | Readable) -> Gaps:
             at += len(op.data)
             continue
         size, between = at - start, Range(before, op.offset - before)
-        if size >= _WORTH and 0 < between.length <= min(2 * size, left):
+        if size >= _WORTH and 0 < between.length <= min(2 * size, _NEARBY * sig.block_size, left):
             found.append(Gap(start, size, between))
             used.append((before, op.offset))
             left -= between.length
