@@ -22,7 +22,7 @@ def test_the_examples_are_such_as_are_read(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_damage_is_told_by_an_error_of_the_engine(name: str) -> None:
     target = TARGETS[name]
-    count = 15 if name == "signature" else 150  # a search takes longer than reading
+    count = 40 if name == "signature" else 250  # a search takes longer than reading
 
     @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
     @given(damaged(target.examples()))
